@@ -1,0 +1,1 @@
+"""Envoy xDS: the schema, typed message builders, resource names and the ADS conversation (see README.md)."""
