@@ -1,0 +1,1 @@
+"""What users write, each dialect in its own folder: objects in, intent out, problems beside it."""

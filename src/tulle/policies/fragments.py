@@ -9,6 +9,11 @@ from typing import Any
 from google.protobuf.message import Message
 from msgspec import Struct
 
+from tulle.model.intent import Target
+
+ClusterOf = Callable[[Target], str]
+"""The name of the cluster of a target."""
+
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -21,8 +26,6 @@ class RouteFragment(Struct, frozen=True):
     """Fields of `envoy.config.route.v3.RouteAction`; ignored where the route does not forward."""
     filters: Mapping[str, Message] = NOTHING
     """Per-route configuration by HTTP filter name; enables a filter that is disabled by default."""
-    clusters: tuple[str, ...] = ()
-    """Names of further clusters the route needs (mirrors)."""
 
 
 class ClusterFragment(Struct, frozen=True):
@@ -41,8 +44,8 @@ class Kind(Struct, frozen=True):
     spec: type
     http_filters: Callable[[], Sequence[tuple[str, Message]]] | None = None
     """(filter name, default typed config): put into outbound and gateway HTTP chains, disabled until a route enables them."""
-    on_route: Callable[[Any], RouteFragment] | None = None
-    """One spec of an outbound or gateway HTTP rule."""
+    on_route: Callable[[Any, ClusterOf], RouteFragment] | None = None
+    """One spec of an outbound or gateway HTTP rule. Specs that name a target ask for its cluster."""
     on_target: Callable[[Any], Mapping[str, Any]] | None = None
     """Fields of `WeightedCluster.ClusterWeight` for one target of a rule."""
     on_cluster: Callable[[Any], ClusterFragment] | None = None

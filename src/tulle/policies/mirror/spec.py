@@ -2,17 +2,13 @@
 
 from msgspec import Struct
 
+from tulle.model.intent import Target
 from tulle.model.origin import Origin
 
 
 class Mirror(Struct, frozen=True):
     """A share of requests is also sent elsewhere; its answers are dropped."""
 
-    host: str
-    """Fully qualified."""
-    port: int | None
-    subset: str
+    target: Target
     percent: float
     origin: Origin
-    cluster: str = ""
-    """Cluster name; the compiler fills it in."""
