@@ -9,7 +9,8 @@ import functools
 import importlib.resources
 import lzma
 from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import (
     any_pb2,
@@ -27,6 +28,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
+
+if TYPE_CHECKING:
+    from tulle.xds import api
 
 TYPE_URL_PREFIX = "type.googleapis.com/"
 _WELL_KNOWN = (
@@ -87,20 +91,43 @@ def to_bytes(value: Message) -> bytes:
     return value.SerializeToString(deterministic=True)
 
 
-def to_any(value: Message) -> Any:
-    """`value` inside a `google.protobuf.Any` of the private pool (an `api.Any`), deterministically."""
-    return message("google.protobuf.Any")(type_url=type_url_of(value), value=to_bytes(value))
+def _any_class() -> "type[api.Any]":
+    return cast("type[api.Any]", message("google.protobuf.Any"))
+
+
+def to_any(value: Message) -> "api.Any":
+    """`value` inside a `google.protobuf.Any` of the private pool, deterministically: for `typed_config` fields."""
+    return _any_class()(type_url=type_url_of(value), value=to_bytes(value))
+
+
+def any_bytes(type_url: str, value: bytes) -> bytes:
+    """The serialised `Any` around an already serialised message."""
+    return to_bytes(_any_class()(type_url=type_url, value=value))
+
+
+def struct(fields: Mapping[str, Any]) -> "api.Struct":
+    """A `google.protobuf.Struct` from plain JSON values (a bare dict would be read as the Struct's own fields)."""
+    made = cast("api.Struct", message("google.protobuf.Struct")())
+    made.update(dict(fields))
+    return made
+
+
+def duration(span: timedelta) -> "api.Duration":
+    """A `google.protobuf.Duration`."""
+    made = cast("api.Duration", message("google.protobuf.Duration")())
+    made.FromTimedelta(span)
+    return made
 
 
 def to_any_bytes(value: Message) -> bytes:
     """The serialised `Any` holding `value`: the form resources are kept and sent in."""
-    return to_bytes(to_any(value))
+    return any_bytes(type_url_of(value), to_bytes(value))
 
 
-def from_any(packed: Any) -> Message:
+def from_any(packed: "api.Any | bytes") -> Message:
     """The message inside an `Any` (message or its bytes); `KeyError` for a type this Envoy does not have."""
     if isinstance(packed, bytes):
-        packed = message("google.protobuf.Any").FromString(packed)
+        packed = _any_class().FromString(packed)
     return message(str(packed.type_url).removeprefix(TYPE_URL_PREFIX)).FromString(packed.value)
 
 
@@ -112,7 +139,7 @@ def to_dict(value: Message) -> dict[str, Any]:
 
 def any_to_dict(packed: bytes) -> dict[str, Any]:
     """The resource inside the bytes of an `Any` as JSON, with its `@type`; nested `Any`s are opened too."""
-    return to_dict(message("google.protobuf.Any").FromString(packed))
+    return to_dict(_any_class().FromString(packed))
 
 
 def from_dict(full_name: str, fields: Mapping[str, Any]) -> Message:

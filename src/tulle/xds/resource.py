@@ -1,0 +1,75 @@
+"""One xDS resource as bytes named by their hash, and a reference to one whose bytes must not be kept.
+
+Knows nothing of streams (`conversation.py`) nor of what the message says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from google.protobuf.message import Message
+
+from tulle.xds import schema
+from tulle.xds.names import ResourceName, TypeUrl, Version
+
+
+def version_of(content: bytes) -> Version:
+    """Sixteen hex digits of the content's BLAKE2b: the same on every replica."""
+    return Version(blake2b(content, digest_size=8).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resource:
+    """A serialised `Any` under its name; two are equal when type, name and content hash are."""
+
+    type_url: TypeUrl
+    name: ResourceName
+    version: Version
+    body: bytes = field(repr=False)
+    """The `google.protobuf.Any`, serialised: what goes into a response's `resource` field."""
+
+    @classmethod
+    def of(cls, message: Message, name: str) -> "Resource":
+        """Serialise `message`; `ValueError` when it is not a resource type a stream can ask for."""
+        body = schema.to_any_bytes(message)
+        return cls(TypeUrl(schema.type_url_of(message)), ResourceName(name), version_of(body), body)
+
+    @classmethod
+    def glued(cls, type_url: TypeUrl, name: str, value: bytes) -> "Resource":
+        """A resource from its serialised message (endpoint fragments concatenate), wrapped without parsing it."""
+        body = schema.any_bytes(type_url.value, value)
+        return cls(type_url, ResourceName(name), version_of(body), body)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Resource):
+            return NotImplemented
+        return (self.version, self.name, self.type_url) == (other.version, other.name, other.type_url)
+
+    def __hash__(self) -> int:
+        return hash((self.version, self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A secret as the graph knows it: its name and the digest of its content, never the content."""
+
+    name: ResourceName
+    digest: str
+    """Changes exactly when the secret's bytes do; serves as the resource's version."""
+
+    @property
+    def type_url(self) -> TypeUrl:
+        """Always SDS."""
+        return TypeUrl.SDS
+
+    @property
+    def version(self) -> Version:
+        """The digest, in the form other resources have."""
+        return Version(self.digest)
+
+
+Entry = Resource | SecretRef
+"""What a snapshot holds under a name."""
+
+SecretBytes = Callable[[SecretRef], bytes | None]
+"""Joins a reference to the bytes of its `Any` at send time; None when this identity may not have it (any more)."""
