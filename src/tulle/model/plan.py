@@ -1,0 +1,212 @@
+"""What one shape of proxy must do: listeners, routes and clusters, said without Envoy's messages and readable as YAML.
+
+A plan belongs to a view, never to a proxy: nothing here is a pod's name or address of its own. `compile.envoy` turns
+each piece into one resource; `explain` prints the pieces with their origins.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from tulle.model.intent import HttpMatch, MtlsMode, PortProtocol, Redirect, Respond, Rewrite
+from tulle.model.keys import Labels, ServiceKey
+from tulle.model.origin import Origin
+
+
+class ServiceName(Struct, frozen=True):
+    """How metrics and logs name a service."""
+
+    host: str
+    name: str
+    namespace: str
+
+
+class Discovery(StrEnum):
+    """How a cluster finds its endpoints."""
+
+    EDS = "eds"
+    DNS = "dns"
+    """Every address of the names given."""
+    DNS_FIRST = "dns-first"
+    """One address at a time (DNS_ROUND_ROBIN)."""
+    ORIGINAL_DST = "original-dst"
+    """Where the client was going."""
+    LOCAL = "local"
+    """The workload's own port, at the address the client used."""
+    STATIC = "static"
+    """The addresses given."""
+
+
+class Upstream(StrEnum):
+    """Which HTTP the cluster speaks."""
+
+    HTTP2 = "http2"
+    HTTP1 = "http1"
+    SAME = "same"
+    """What the downstream spoke."""
+    TCP = "tcp"
+
+
+class MeshTls(StrEnum):
+    """Mesh mTLS of a cluster."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    BY_ENDPOINT = "by-endpoint"
+    """To endpoints with a sidecar only."""
+
+
+class OriginateTls(Struct, frozen=True):
+    """TLS that the user configured at the client side (DestinationRule SIMPLE or MUTUAL)."""
+
+    sni: str
+    subject_alt_names: tuple[str, ...]
+    ca_certificates: str
+    credential: str
+    insecure_skip_verify: bool
+    is_mutual: bool
+
+
+class DnsEndpoint(Struct, frozen=True):
+    """An address or name to resolve."""
+
+    address: str
+    port: int
+    weight: int = 1
+
+
+class Cluster(Struct, frozen=True):
+    """One cluster."""
+
+    name: str
+    discovery: Discovery
+    upstream: Upstream
+    mesh_tls: MeshTls
+    service: ServiceName | None
+    origins: tuple[Origin, ...]
+    """The service, then what shaped it."""
+    originate: OriginateTls | None = None
+    sni: str = ""
+    subject_alt_names: tuple[str, ...] = ()
+    """Exact URI SANs the endpoints must prove; empty: any of the trust domain."""
+    endpoints: tuple[DnsEndpoint, ...] = ()
+    source: tuple[ServiceKey, int, Labels] | None = None
+    """EDS: the service, its port and the subset's labels."""
+    policies: tuple[Any, ...] = ()
+
+
+class WeightedTarget(Struct, frozen=True):
+    """A cluster and its share."""
+
+    cluster: str
+    weight: int
+    policies: tuple[Any, ...] = ()
+
+
+class Send(Struct, frozen=True, tag=True):
+    """Forward to clusters."""
+
+    targets: tuple[WeightedTarget, ...]
+
+
+class Route(Struct, frozen=True):
+    """One route of a virtual host; first match wins."""
+
+    name: str
+    match: HttpMatch
+    action: Send | Redirect | Respond
+    rewrite: Rewrite | None
+    policies: tuple[Any, ...]
+    origin: Origin | None
+
+
+class VirtualHost(Struct, frozen=True):
+    """The routes of some names on one port."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+    origins: tuple[Origin, ...]
+    require_tls: bool = False
+
+
+class RouteTable(Struct, frozen=True):
+    """A route configuration: its virtual hosts are resources of their own."""
+
+    name: str
+    hosts: tuple[str, ...]
+    """Names of the virtual hosts, for readers."""
+    catch_all: VirtualHost | None
+    adds_peer: bool = True
+    """Tells the next sidecar who calls."""
+
+
+class ServerCertificate(Struct, frozen=True):
+    """TLS that a gateway terminates."""
+
+    credential: str
+    """Name of the secret resource."""
+    validation: str
+    """Name of the validation resource (MUTUAL); empty: no client certificate."""
+    min_version: str
+    max_version: str
+    cipher_suites: tuple[str, ...]
+    subject_alt_names: tuple[str, ...] = ()
+
+
+class HttpChain(Struct, frozen=True, tag=True):
+    """Parse HTTP and route by a route table."""
+
+    table: str
+    server_names: tuple[str, ...] = ()
+    tls: ServerCertificate | None = None
+    only_plain_http: bool = False
+    """This chain is for what the HTTP inspector recognised."""
+    is_mesh_tls: bool = False
+
+
+class TcpChain(Struct, frozen=True, tag=True):
+    """Relay bytes to clusters by weight."""
+
+    targets: tuple[WeightedTarget, ...]
+    service: ServiceName | None
+    server_names: tuple[str, ...] = ()
+    destination_cidrs: tuple[str, ...] = ()
+    tls: ServerCertificate | None = None
+    origin: Origin | None = None
+
+
+class Listener(Struct, frozen=True):
+    """An outbound or gateway listener."""
+
+    name: str
+    address: str
+    port: int
+    binds: bool
+    """False: reached through the capture port by original destination."""
+    chains: tuple[HttpChain | TcpChain, ...]
+    origins: tuple[Origin, ...]
+    is_gateway: bool = False
+
+
+class InboundPort(Struct, frozen=True):
+    """One port of a workload as its sidecar must treat it."""
+
+    port: int
+    protocol: PortProtocol
+    mode: MtlsMode
+    service: ServiceName | None
+    policies: tuple[Any, ...]
+    """In force at this port."""
+    origins: tuple[Origin, ...]
+
+
+class Inbound(Struct, frozen=True):
+    """The capture port of a workload."""
+
+    ports: tuple[InboundPort, ...]
+    other_mode: MtlsMode
+    """Ports no service names."""
+    other_policies: tuple[Any, ...]
+    origins: tuple[Origin, ...]
