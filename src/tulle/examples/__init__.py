@@ -1,0 +1,1 @@
+"""Applications that travel with tulle, ready to run in it."""
