@@ -167,6 +167,8 @@ class Graph:
 
         Errors: CycleError; the error of a run that failed earlier within the same outermost question.
         """
+        if not self._running and not self._verifying:
+            self._failures.clear()
         if memo.state == DIRTY:
             self._verify(db, memo)
         if memo.state == RUNNING:
@@ -230,11 +232,8 @@ class Graph:
         memo.state = state
         self._running.pop()
         self._doomed.pop(memo, None)
-        self._rest()
-
-    def _rest(self) -> None:
         if not self._running and not self._verifying:
-            self._failures.clear()
+            self._failures.clear()  # an error holds its frames alive
 
     def _verify(self, db: Database, root: Memo) -> None:
         """Leave the DIRTY root CLEAN, or STALE if it has to run. Runs only what the root certainly asks for."""
@@ -244,7 +243,8 @@ class Graph:
             path = [(root, 0)]
             while path:
                 memo, at = path.pop()
-                at = self._unsettled(memo, at)
+                if memo.state == DIRTY:  # not if it was found in a cycle meanwhile
+                    at = self._unsettled(memo, at)
                 if memo.state != DIRTY:
                     continue
                 dep = memo.deps[at]
@@ -261,7 +261,6 @@ class Graph:
         finally:
             self._verifying -= 1
             self.asked = outer
-            self._rest()
 
     def _unsettled(self, memo: Memo, at: int) -> int:
         """Place, from `at` on, of the first dependency that must be settled before the memo can be judged.
@@ -288,6 +287,7 @@ class Graph:
         self._doomed.update(dict.fromkeys(members, error))
         for member in path:  # FAILED, not DIRTY: the next edit must be able to push through them
             member.state, member.value = FAILED, MISSING
+            self._failures[member] = error
         return error
 
     def _run_again(self, db: Database, memo: Memo, value: object) -> None:
