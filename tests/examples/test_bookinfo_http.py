@@ -1,10 +1,12 @@
 """The wire: what a proxy may send, what a client must survive, and how a process leaves under load."""
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -181,6 +183,19 @@ def test_sigterm_under_load_cuts_no_request() -> None:
             assert code == 0
             assert took < 2
             assert process.lines[-1] == "[details v1] stopped"
+
+
+def test_who_waits_in_the_listen_queue_at_sigterm_is_answered() -> None:
+    with running("details") as process, ExitStack() as stack:
+        process.popen.send_signal(signal.SIGSTOP)  # the kernel goes on accepting
+        place = ("127.0.0.1", process.ports["http"])
+        waiting = [stack.enter_context(socket.create_connection(place, timeout=10)) for _ in range(100)]
+        for sock in waiting:
+            sock.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        process.popen.terminate()
+        process.popen.send_signal(signal.SIGCONT)
+        assert all(b"200 OK" in sock.recv(4096) for sock in waiting)
+        assert process.popen.wait(5) == 0
 
 
 def test_an_idle_connection_may_still_ask_right_after_sigterm() -> None:

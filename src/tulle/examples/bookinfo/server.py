@@ -94,7 +94,8 @@ class Server:
         return self._drain()
 
     def _accept(self) -> None:
-        for _ in range(min(64, CONNECTIONS - len(self._open))):
+        """Take what waits in the listen queue, as far as there is room."""
+        for _ in range(CONNECTIONS - len(self._open)):
             try:
                 sock, _peer = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
