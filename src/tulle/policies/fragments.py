@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from msgspec import Struct
 
 from tulle.model.intent import Target
+from tulle.model.objects import MeshSettings
 
 ClusterOf = Callable[[Target], str]
 """The name of the cluster of a target."""
@@ -46,6 +47,8 @@ class Kind(Struct, frozen=True):
     """(filter name, default typed config): put into outbound and gateway HTTP chains, disabled until a route enables them."""
     on_route: Callable[[Any, ClusterOf], RouteFragment] | None = None
     """One spec of an outbound or gateway HTTP rule. Specs that name a target ask for its cluster."""
+    default: Callable[[MeshSettings], Any] | None = None
+    """The spec of forwarding routes that name none of this kind; None: none."""
     on_target: Callable[[Any], Mapping[str, Any]] | None = None
     """Fields of `WeightedCluster.ClusterWeight` for one target of a rule."""
     on_cluster: Callable[[Any], ClusterFragment] | None = None

@@ -1,0 +1,216 @@
+"""How a host is called: the destination that applies to a client, and the clusters of a service.
+
+Istio's lookup: the client's namespace, then the service's, then the root namespace; the first that has a destination
+for the host decides, and destinations of one host in one namespace are merged.
+"""
+
+from msgspec import Struct
+
+from tulle.compile.scope import destination_table
+from tulle.compile.views import OutboundView
+from tulle.dialects.inputs import settings
+from tulle.dialects.istio import destination
+from tulle.dialects.kubernetes import endpoints, service
+from tulle.engine import Database, query
+from tulle.model.intent import (
+    ClientTls,
+    PortProtocol,
+    Resolution,
+    Service,
+    ServicePort,
+    Subset,
+    TlsMode,
+    TrafficPolicy,
+)
+from tulle.model.keys import Labels, ObjectKey, ServiceKey, selects
+from tulle.model.origin import Origin
+from tulle.model.plan import Cluster, Discovery, DnsEndpoint, MeshTls, OriginateTls, ServiceName, Upstream
+from tulle.xds.names import outbound, sni
+
+
+class Treatment(Struct, frozen=True):
+    """The merged destination of a host."""
+
+    policy: TrafficPolicy
+    subsets: tuple[Subset, ...]
+    origins: tuple[Origin, ...]
+
+    def subset(self, name: str) -> Subset | None:
+        """The subset of that name."""
+        return next((subset for subset in self.subsets if subset.name == name), None)
+
+
+PLAIN = Treatment(TrafficPolicy(), (), ())
+
+
+@query
+def destinations_for(db: Database, view: OutboundView, key: ServiceKey) -> tuple[ObjectKey, ...]:
+    """The destinations that say how clients of the view call a service, by precedence."""
+    root = settings(db).root_namespace
+    for owner in dict.fromkeys((view.namespace, key.namespace, root)):
+        found = destination_table(db, view.cluster, owner, view.namespace).find(key.host)
+        applying = tuple(item for item in found if _applies(db, view, item))
+        if applying:
+            return applying
+    return ()
+
+
+@query
+def treatment(db: Database, keys: tuple[ObjectKey, ...]) -> Treatment:
+    """Merge destinations of one host: the first policy, every subset once."""
+    found = [item for key in keys if (item := destination(db, key))]
+    if not found:
+        return PLAIN
+    policy = next((item.policy for item in found if item.policy != TrafficPolicy()), TrafficPolicy())
+    subsets = {subset.name: subset for item in reversed(found) for subset in item.subsets}
+    return Treatment(policy, tuple(subsets[name] for name in sorted(subsets)), tuple(item.origin for item in found))
+
+
+@query
+def clusters_of(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...]) -> tuple[Cluster, ...]:
+    """Every cluster of a service: each port, whole and by subset. Shared by all clients with equal destinations."""
+    found = service(db, key)
+    if found is None:
+        return ()
+    how = treatment(db, destinations)
+    made: list[Cluster] = []
+    for port in found.ports:
+        if port.protocol is PortProtocol.UDP:
+            continue
+        made.append(_cluster(db, found, port, how, None))
+        made.extend(_cluster(db, found, port, how, subset) for subset in how.subsets)
+    return tuple(made)
+
+
+@query
+def mesh_coverage(db: Database, key: ServiceKey, port: int) -> MeshTls:
+    """Whether the endpoints of a port have sidecars: all, none, or some. No endpoints count as all."""
+    found = endpoints(db, key, port)
+    if all(endpoint.has_sidecar for endpoint in found):
+        return MeshTls.ALWAYS
+    return MeshTls.BY_ENDPOINT if any(endpoint.has_sidecar for endpoint in found) else MeshTls.NEVER
+
+
+@query
+def identities(db: Database, key: ServiceKey, port: int) -> tuple[str, ...]:
+    """The SPIFFE IDs that may answer for a port (Istio's secure naming): those of its endpoints."""
+    trust_domain = settings(db).trust_domain
+    accounts = {
+        (endpoint.workload.namespace, endpoint.service_account)
+        for endpoint in endpoints(db, key, port)
+        if endpoint.workload and endpoint.has_sidecar
+    }
+    return tuple(sorted(f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}" for namespace, account in accounts))
+
+
+def name_of(found: Service) -> ServiceName:
+    """How metrics call a service: Kubernetes' name, or the host of a ServiceEntry."""
+    name = found.key.host.split(".", 1)[0] if found.is_kubernetes else found.key.host
+    return ServiceName(found.key.host, name, found.key.namespace)
+
+
+def _applies(db: Database, view: OutboundView, key: ObjectKey) -> bool:
+    found = destination(db, key)
+    return found is not None and selects(found.selector, view.labels)
+
+
+def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, subset: Subset | None) -> Cluster:
+    key = found.key
+    base = _at_port(how.policy, port.number)
+    own = _at_port(subset.policy, port.number) if subset and subset.policy else TrafficPolicy()
+    tls = own.tls or base.tls
+    subset_name, labels = (subset.name, subset.labels) if subset else ("", ())
+    mesh = _mesh_tls(db, found, port.number, tls)
+    discovery = _discovery(found)
+    return Cluster(
+        name=outbound(port.number, key.host, subset_name),
+        discovery=discovery,
+        upstream=_upstream(port.protocol, mesh),
+        mesh_tls=mesh,
+        service=name_of(found),
+        origins=(found.origin, *how.origins, *((subset.origin,) if subset else ())),
+        originate=_originate(tls, key.host),
+        sni=sni(port.number, key.host, subset_name),
+        subject_alt_names=found.subject_alt_names
+        or (identities(db, key, port.number) if mesh is not MeshTls.NEVER else ()),
+        endpoints=_dns_endpoints(db, found, port, labels) if _is_dns(discovery) else (),
+        source=(key, port.number, labels) if discovery is Discovery.EDS else None,
+        policies=_merged(base.policies, own.policies),
+    )
+
+
+def _is_dns(discovery: Discovery) -> bool:
+    return discovery in (Discovery.DNS, Discovery.DNS_FIRST)
+
+
+def _dns_endpoints(db: Database, found: Service, port: ServicePort, labels: Labels) -> tuple[DnsEndpoint, ...]:
+    given = tuple(
+        DnsEndpoint(endpoint.address, endpoint.port, endpoint.weight)
+        for endpoint in endpoints(db, found.key, port.number)
+        if selects(labels, endpoint.labels)
+    )
+    if given:
+        return given
+    target = port.target if isinstance(port.target, int) else port.number
+    return (DnsEndpoint(found.external_name or found.key.host, target),)
+
+
+def _at_port(policy: TrafficPolicy, port: int) -> TrafficPolicy:
+    return dict(policy.ports).get(port, policy)
+
+
+def _merged(base: tuple[object, ...], own: tuple[object, ...]) -> tuple[object, ...]:
+    """A subset's policy replaces the destination's, kind by kind (Istio's merge of traffic policies)."""
+    replaced = {type(policy) for policy in own}
+    return tuple(policy for policy in base if type(policy) not in replaced) + own
+
+
+def _discovery(found: Service) -> Discovery:
+    match found.resolution:
+        case Resolution.DNS:
+            return Discovery.DNS
+        case Resolution.DNS_ROUND_ROBIN:
+            return Discovery.DNS_FIRST
+        case Resolution.NONE | Resolution.HEADLESS:
+            return Discovery.ORIGINAL_DST
+        case _:
+            return Discovery.EDS
+
+
+def _mesh_tls(db: Database, found: Service, port: int, tls: ClientTls | None) -> MeshTls:
+    if tls is not None:
+        return MeshTls.ALWAYS if tls.mode is TlsMode.ISTIO_MUTUAL else MeshTls.NEVER
+    if found.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN, Resolution.NONE):
+        return MeshTls.NEVER
+    coverage = mesh_coverage(db, found.key, port)
+    if found.is_external and coverage is MeshTls.ALWAYS and not endpoints(db, found.key, port):
+        return MeshTls.NEVER
+    if found.resolution is Resolution.HEADLESS and coverage is MeshTls.BY_ENDPOINT:
+        return MeshTls.NEVER  # an address the client chose carries no metadata to decide by
+    return coverage
+
+
+def _upstream(protocol: PortProtocol, mesh: MeshTls) -> Upstream:
+    if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
+        return Upstream.HTTP2
+    if protocol in (PortProtocol.HTTP, PortProtocol.AUTO):
+        by_coverage = {
+            MeshTls.ALWAYS: Upstream.HTTP2,
+            MeshTls.BY_ENDPOINT: Upstream.HTTP1,
+            MeshTls.NEVER: Upstream.SAME,
+        }
+        return by_coverage[mesh]
+    return Upstream.TCP
+
+
+def _originate(tls: ClientTls | None, host: str) -> OriginateTls | None:
+    if tls is None or tls.mode not in (TlsMode.SIMPLE, TlsMode.MUTUAL):
+        return None
+    return OriginateTls(
+        sni=tls.sni or host,
+        subject_alt_names=tls.subject_alt_names,
+        ca_certificates=tls.ca_certificates,
+        credential=tls.credential_name,
+        insecure_skip_verify=tls.insecure_skip_verify,
+        is_mutual=tls.mode is TlsMode.MUTUAL,
+    )

@@ -1,0 +1,195 @@
+"""Clusters: how a service's endpoints are found, reached and treated."""
+
+from datetime import timedelta
+from typing import Any
+
+from tulle.compile.envoy import tls
+from tulle.model.objects import MeshSettings
+from tulle.model.plan import Cluster, Discovery, MeshTls, ServiceName, Upstream
+from tulle.policies import KINDS
+from tulle.xds import api
+from tulle.xds.names import inbound
+from tulle.xds.schema import struct, to_any
+
+PASSTHROUGH = "PassthroughCluster"
+BLACK_HOLE = "BlackHoleCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+INBOUND_SOURCE = "127.0.0.6"
+"""Sidecars speak to their own workload from this address, which capture rules let through (Istio)."""
+NAMESPACE = "tulle"
+"""Namespace of our metadata on clusters and endpoints."""
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECT = timedelta(seconds=10)
+_ALPN = {
+    Upstream.HTTP2: ("istio-h2", "istio", "h2"),
+    Upstream.HTTP1: ("istio-http/1.1", "istio", "http/1.1"),
+    Upstream.SAME: ("istio-http/1.1", "istio", "http/1.1"),
+    Upstream.TCP: ("istio",),
+}
+_APPLICATION_ALPN = {
+    Upstream.HTTP2: ("h2",),
+    Upstream.HTTP1: ("http/1.1",),
+    Upstream.SAME: ("http/1.1",),
+    Upstream.TCP: (),
+}
+
+
+def cluster(plan: Cluster, settings: MeshSettings) -> "api.Cluster":
+    """The message of an outbound cluster. Fragments of policies are merged field by field, in `KINDS` order."""
+    fields: dict[str, Any] = {
+        "name": plan.name,
+        "connect_timeout": _CONNECT,
+        "alt_stat_name": plan.name,
+        "metadata": _service_metadata(plan.service),
+        **_discovery(plan),
+        **_transport(plan, settings),
+    }
+    http: dict[str, Any] = {}
+    for kind in KINDS:
+        for policy in plan.policies:
+            if kind.on_cluster and isinstance(policy, kind.spec):
+                fragment = kind.on_cluster(policy)
+                fields.update(fragment.cluster)
+                http.update(fragment.http)
+    if plan.discovery is Discovery.ORIGINAL_DST:
+        fields["lb_policy"] = "CLUSTER_PROVIDED"  # the client chose the address: nothing to balance
+    if plan.upstream is not Upstream.TCP:
+        fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _protocol(plan, http, settings)}
+    return api.Cluster(**fields)
+
+
+def passthrough() -> "api.Cluster":
+    """Unknown destinations: to the address the client chose, speaking what it spoke."""
+    return api.Cluster(
+        name=PASSTHROUGH,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=_CONNECT,
+        typed_extension_protocol_options={
+            _HTTP_OPTIONS: to_any(api.HttpProtocolOptions(use_downstream_protocol_config=_downstream()))
+        },
+    )
+
+
+def black_hole() -> "api.Cluster":
+    """A cluster without endpoints."""
+    return api.Cluster(name=BLACK_HOLE, type="STATIC", connect_timeout=_CONNECT)
+
+
+def local(port: int | None, upstream: Upstream, service: ServiceName | None) -> "api.Cluster":
+    """The workload's own port (None: whichever port was called), from the address that capture lets through."""
+    name = INBOUND_PASSTHROUGH if port is None else inbound(port)
+    if upstream is Upstream.HTTP2:
+        name = f"{name}h2"
+    options = api.HttpProtocolOptions()
+    if upstream is Upstream.HTTP2:
+        options.explicit_http_config.http2_protocol_options.CopyFrom(_http2())
+    elif upstream is Upstream.SAME:
+        options.use_downstream_protocol_config.CopyFrom(_downstream())
+    else:
+        options.explicit_http_config.http_protocol_options.CopyFrom(api.Http1ProtocolOptions())
+    return api.Cluster(
+        name=name,
+        type="ORIGINAL_DST",
+        lb_policy="CLUSTER_PROVIDED",
+        connect_timeout=_CONNECT,
+        metadata=_service_metadata(service),
+        upstream_bind_config=api.BindConfig(
+            source_address=api.SocketAddress(address=INBOUND_SOURCE, port_value=0),
+        ),
+        typed_extension_protocol_options={_HTTP_OPTIONS: to_any(options)} if upstream is not Upstream.TCP else None,
+    )
+
+
+def _discovery(plan: Cluster) -> dict[str, Any]:
+    ads = api.ConfigSource(ads={}, resource_api_version="V3")
+    match plan.discovery:
+        case Discovery.EDS:
+            return {"type": "EDS", "eds_cluster_config": {"eds_config": ads, "service_name": plan.name}}
+        case Discovery.ORIGINAL_DST:
+            return {"type": "ORIGINAL_DST"}
+        case _:
+            kind = "LOGICAL_DNS" if plan.discovery is Discovery.DNS_FIRST else "STRICT_DNS"
+            return {
+                "type": kind,
+                "dns_lookup_family": "V4_ONLY",
+                "respect_dns_ttl": True,
+                "load_assignment": _addresses(plan, at_most=1 if kind == "LOGICAL_DNS" else None),
+            }
+
+
+def _addresses(plan: Cluster, at_most: int | None) -> "api.ClusterLoadAssignment":
+    endpoints = [
+        api.LbEndpoint(
+            endpoint=api.Endpoint(
+                address=api.Address(
+                    socket_address=api.SocketAddress(address=endpoint.address, port_value=endpoint.port)
+                )
+            ),
+            load_balancing_weight=api.UInt32Value(value=endpoint.weight),
+        )
+        for endpoint in plan.endpoints[:at_most]
+    ]
+    return api.ClusterLoadAssignment(
+        cluster_name=plan.name, endpoints=[api.LocalityLbEndpoints(lb_endpoints=endpoints)]
+    )
+
+
+def _transport(plan: Cluster, settings: MeshSettings) -> dict[str, Any]:
+    if plan.originate:
+        return {"transport_socket": tls.originate(plan.originate, _APPLICATION_ALPN[plan.upstream])}
+    if plan.mesh_tls is MeshTls.NEVER:
+        return {}
+    domains = (settings.trust_domain, *settings.trust_domain_aliases)
+    mesh = tls.mesh_upstream(plan.sni, _ALPN[plan.upstream], plan.subject_alt_names, domains)
+    if plan.mesh_tls is MeshTls.ALWAYS:
+        return {"transport_socket": mesh}
+    return {
+        "transport_socket_matches": [
+            api.Cluster.TransportSocketMatch(
+                name="tlsMode-istio", match=struct({"tlsMode": "istio"}), transport_socket=mesh
+            ),
+            api.Cluster.TransportSocketMatch(name="tlsMode-disabled", match=struct({}), transport_socket=tls.plain()),
+        ]
+    }
+
+
+def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "api.Any":
+    if plan.mesh_tls is not MeshTls.NEVER:
+        http.setdefault("max_connection_duration", timedelta(seconds=settings.max_connection_age_seconds))
+    options = api.HttpProtocolOptions(common_http_protocol_options=api.CoreHttpProtocolOptions(**http))
+    match plan.upstream:
+        case Upstream.HTTP2:
+            options.explicit_http_config.http2_protocol_options.CopyFrom(_http2())
+        case Upstream.HTTP1:
+            options.explicit_http_config.http_protocol_options.CopyFrom(api.Http1ProtocolOptions())
+        case _:
+            options.use_downstream_protocol_config.CopyFrom(_downstream())
+    return to_any(options)
+
+
+def _http2() -> "api.Http2ProtocolOptions":
+    return api.Http2ProtocolOptions(allow_connect=True)
+
+
+def _downstream() -> "api.HttpProtocolOptions.UseDownstreamHttpConfig":
+    return api.HttpProtocolOptions.UseDownstreamHttpConfig(
+        http_protocol_options=api.Http1ProtocolOptions(), http2_protocol_options=_http2()
+    )
+
+
+def _service_metadata(service: ServiceName | None) -> "api.Metadata | None":
+    if service is None:
+        return None
+    return api.Metadata(
+        filter_metadata={
+            NAMESPACE: struct(
+                {
+                    "service_host": service.host,
+                    "service_name": service.name,
+                    "service_namespace": service.namespace,
+                }
+            )
+        }
+    )

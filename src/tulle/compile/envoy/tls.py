@@ -1,0 +1,120 @@
+"""TLS contexts. Keys and bundles are secrets named here and joined when they are sent."""
+
+from tulle.model.plan import OriginateTls, ServerCertificate
+from tulle.xds import api
+from tulle.xds.schema import to_any
+
+LEAF_SECRET = "default"  # noqa: S105 - a resource name
+"""The workload's own certificate, as Istio names it."""
+ROOT_SECRET = "ROOTCA"  # noqa: S105 - a resource name
+"""The bundle of roots, as Istio names it."""
+
+MESH_HTTP_ALPN = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
+"""Offered by sidecars whose connection carries HTTP that was parsed (Istio)."""
+MESH_TCP_ALPN = ("istio", "istio-peer-exchange")
+"""Offered by sidecars that relay bytes (Istio)."""
+
+_TLS_13 = api.TlsParameters(tls_minimum_protocol_version="TLSv1_3", tls_maximum_protocol_version="TLSv1_3")
+_ADS = api.ConfigSource(ads={}, resource_api_version="V3")
+
+
+def secret(name: str) -> "api.SdsSecretConfig":
+    """A secret that comes over the same stream as everything else."""
+    return api.SdsSecretConfig(name=name, sds_config=_ADS)
+
+
+def mesh_upstream(
+    sni: str, alpn: tuple[str, ...], names: tuple[str, ...], trust_domains: tuple[str, ...]
+) -> "api.TransportSocket":
+    """Mesh mTLS to a sidecar: TLS 1.3, our leaf, and a peer that proves one of the SPIFFE IDs (or any of the mesh's)."""
+    context = api.UpstreamTlsContext(
+        common_tls_context=_mesh(alpn, _uris(names) if names else _any_of(trust_domains)), sni=sni
+    )
+    return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
+
+
+def mesh_downstream(trust_domains: tuple[str, ...]) -> "api.TransportSocket":
+    """Mesh mTLS from a sidecar: the peer must prove an identity of one of the mesh's trust domains."""
+    # Chains are chosen by what the client offers; this list decides what is negotiated, and codecs know `h2` only.
+    alpn = ("h2", "http/1.1", *MESH_TCP_ALPN)
+    context = api.DownstreamTlsContext(
+        common_tls_context=_mesh(alpn, _any_of(trust_domains)),
+        require_client_certificate=api.BoolValue(value=True),
+    )
+    return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
+
+
+def server(certificate: ServerCertificate) -> "api.TransportSocket":
+    """TLS that a gateway terminates with the user's certificate."""
+    parameters = api.TlsParameters(
+        tls_minimum_protocol_version=_version(certificate.min_version, "TLSv1_2"),
+        tls_maximum_protocol_version=_version(certificate.max_version, "TLSv1_3"),
+        cipher_suites=list(certificate.cipher_suites),
+    )
+    common = api.CommonTlsContext(
+        tls_params=parameters,
+        alpn_protocols=["h2", "http/1.1"],
+        tls_certificate_sds_secret_configs=[secret(certificate.credential)],
+    )
+    if certificate.validation:
+        common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(secret(certificate.validation))
+        matchers = common.combined_validation_context.default_validation_context.match_typed_subject_alt_names
+        for name in certificate.subject_alt_names:
+            matchers.append(_exactly(name))
+    context = api.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=api.BoolValue(value=bool(certificate.validation))
+    )
+    return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
+
+
+def originate(tls: OriginateTls, alpn: tuple[str, ...]) -> "api.TransportSocket":
+    """TLS that the user configured towards a destination."""
+    common = api.CommonTlsContext(alpn_protocols=list(alpn))
+    if not tls.insecure_skip_verify:
+        validation = common.validation_context
+        validation.trusted_ca.filename = tls.ca_certificates or "/etc/ssl/certs/ca-certificates.crt"
+        for name in tls.subject_alt_names or (tls.sni,):
+            validation.match_typed_subject_alt_names.append(_exactly(name))
+    if tls.is_mutual and tls.credential:
+        common.tls_certificate_sds_secret_configs.append(secret(tls.credential))
+    context = api.UpstreamTlsContext(common_tls_context=common, sni=tls.sni)
+    return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
+
+
+def plain() -> "api.TransportSocket":
+    """No TLS."""
+    return api.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=to_any(api.RawBuffer()))
+
+
+def _mesh(alpn: tuple[str, ...], names: list["api.SubjectAltNameMatcher"]) -> "api.CommonTlsContext":
+    return api.CommonTlsContext(
+        tls_params=_TLS_13,
+        alpn_protocols=list(alpn),
+        tls_certificate_sds_secret_configs=[secret(LEAF_SECRET)],
+        combined_validation_context=api.CommonTlsContext.CombinedCertificateValidationContext(
+            default_validation_context=api.CertificateValidationContext(match_typed_subject_alt_names=names),
+            validation_context_sds_secret_config=secret(ROOT_SECRET),
+        ),
+    )
+
+
+def _version(name: str, otherwise: str) -> int:
+    return int(api.TlsParameters.TlsProtocol.Value(name or otherwise))
+
+
+def _exactly(name: str) -> "api.SubjectAltNameMatcher":
+    matcher = api.StringMatcher(exact=name)
+    if "://" in name:
+        return api.SubjectAltNameMatcher(san_type="URI", matcher=matcher)
+    return api.SubjectAltNameMatcher(san_type="DNS", matcher=matcher)
+
+
+def _uris(names: tuple[str, ...]) -> list["api.SubjectAltNameMatcher"]:
+    return [api.SubjectAltNameMatcher(san_type="URI", matcher=api.StringMatcher(exact=name)) for name in names]
+
+
+def _any_of(trust_domains: tuple[str, ...]) -> list["api.SubjectAltNameMatcher"]:
+    return [
+        api.SubjectAltNameMatcher(san_type="URI", matcher=api.StringMatcher(prefix=f"spiffe://{domain}/"))
+        for domain in trust_domains
+    ]

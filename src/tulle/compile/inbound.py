@@ -1,0 +1,88 @@
+"""What a workload's sidecar accepts: its ports, the mTLS mode of each, and the policies in force.
+
+The answer carries no address and no name of the workload, so replicas of one Deployment share it.
+"""
+
+from tulle.dialects.inputs import settings
+from tulle.dialects.istio import authorizations_in, peer_authentications_in
+from tulle.dialects.kubernetes import services_in, workload
+from tulle.engine import Database, query
+from tulle.model.intent import InboundMtls, MtlsMode, PeerAuthentication, PortProtocol, Service, Workload
+from tulle.model.keys import Labels, WorkloadKey, selects
+from tulle.model.plan import Inbound, InboundPort, ServiceName
+
+
+@query
+def inbound_of(db: Database, key: WorkloadKey) -> Inbound | None:
+    """The inbound half of a workload's view; None where it is unknown."""
+    found = workload(db, key)
+    if found is None:
+        return None
+    mtls = mtls_of(db, key.cluster, key.namespace, found.labels)
+    policies = tuple(policies_on(db, key.cluster, key.namespace, found.labels))
+    origins = tuple(policy.origin for policy in policies)
+    if mtls.origin:
+        origins = (mtls.origin, *origins)
+    ports: dict[int, InboundPort] = {}
+    for item in services_in(db, key.cluster, key.namespace):
+        if item.selector and selects(item.selector, found.labels):
+            for number, protocol in _ports_at(item, found):
+                service = _named(item)
+                ports.setdefault(
+                    number,
+                    InboundPort(number, protocol, mtls.at(number), service, policies, (item.origin, *origins)),
+                )
+    for number, mode in mtls.ports:
+        if number not in ports:
+            ports[number] = InboundPort(number, PortProtocol.AUTO, mode, None, policies, origins)
+    return Inbound(tuple(ports[number] for number in sorted(ports)), mtls.mode, policies, origins)
+
+
+@query
+def mtls_of(db: Database, cluster: str, namespace: str, labels: Labels) -> InboundMtls:
+    """The effective mode: the workload's own PeerAuthentication, then its namespace's, then the mesh's; oldest first.
+
+    Port modes come from the workload's own only (Istio); nothing said anywhere means PERMISSIVE.
+    """
+    wide = _oldest(peer_authentications_in(db, cluster, settings(db).root_namespace), ())
+    near = _oldest(peer_authentications_in(db, cluster, namespace), ())
+    own = _oldest(peer_authentications_in(db, cluster, namespace), labels)
+    deciding = next((item for item in (own, near, wide) if item and item.mode), None)
+    mode = deciding.mode if deciding and deciding.mode else MtlsMode.PERMISSIVE
+    return InboundMtls(mode, own.ports if own else (), deciding.origin if deciding else None)
+
+
+@query
+def policies_on(db: Database, cluster: str, namespace: str, labels: Labels) -> tuple[object, ...]:
+    """Authorizations in force for a workload: those of its namespace and of the root namespace that select it."""
+    places = dict.fromkeys((settings(db).root_namespace, namespace))
+    return tuple(
+        item.policy
+        for place in places
+        for item in authorizations_in(db, cluster, place)
+        if selects(item.selector, labels)
+    )
+
+
+def _oldest(found: tuple[PeerAuthentication, ...], labels: Labels) -> PeerAuthentication | None:
+    """The oldest that selects these labels by a selector; without labels, the oldest without a selector."""
+    fitting = [
+        item
+        for item in found
+        if (bool(item.selector) and selects(item.selector, labels) if labels else not item.selector)
+    ]
+    return min(fitting, key=lambda item: (item.created, item.key), default=None)
+
+
+def _ports_at(item: Service, found: Workload) -> list[tuple[int, PortProtocol]]:
+    named = {port.name: port.number for port in found.ports}
+    pairs = []
+    for port in item.ports:
+        target = port.target if isinstance(port.target, int) else named.get(port.target)
+        if target is not None and port.protocol is not PortProtocol.UDP:
+            pairs.append((target, port.protocol))
+    return pairs
+
+
+def _named(item: Service) -> ServiceName:
+    return ServiceName(item.key.host, item.key.host.split(".", 1)[0], item.key.namespace)

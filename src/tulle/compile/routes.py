@@ -1,0 +1,195 @@
+"""Virtual hosts of sidecars: which names a port answers for, and where their requests go.
+
+HTTP is routed by host within the port, as Istio does. A virtual host is a resource of its own, so an edit of one service's
+routes touches that one alone. Gateways (neighbour: `gateways`) share the translation of rules to routes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from msgspec import structs
+
+from tulle.compile.destinations import destinations_for, treatment
+from tulle.compile.scope import MESH, mesh_routes, service_table
+from tulle.compile.views import OutboundView
+from tulle.dialects.inputs import settings
+from tulle.dialects.istio import route_set
+from tulle.dialects.kubernetes import service
+from tulle.engine import Database, query
+from tulle.model.intent import (
+    Forward,
+    HttpMatch,
+    HttpRule,
+    Resolution,
+    RouteSet,
+    Service,
+    Target,
+)
+from tulle.model.keys import selects
+from tulle.model.plan import Route, RouteTable, Send, VirtualHost, WeightedTarget
+from tulle.xds.names import outbound
+
+PASSTHROUGH = "PassthroughCluster"
+"""Where unknown destinations go: to the address the client chose (Istio's name)."""
+BLACK_HOLE = "BlackHoleCluster"
+"""Where nothing is: under REGISTRY_ONLY unknown destinations end here (Istio's name)."""
+
+ROUTES_WITHOUT_SERVICE_PORT = 80
+"""Hosts that only a VirtualService names are served at this port (Istio)."""
+
+
+@query
+def hosts_on(db: Database, view: OutboundView, port: int) -> tuple[str, ...]:
+    """Hosts that the shared table of a port answers for."""
+    table = service_table(db, view.cluster, view.namespace)
+    found = {key.host for key, protocol in table.ports.get(port, ()) if protocol.is_http}
+    if port == ROUTES_WITHOUT_SERVICE_PORT:
+        routes = mesh_routes(db, view.cluster, view.namespace)
+        claimed = (*routes.exact, *(wildcard for wildcard, _ in routes.wildcards))
+        found |= {host for host in claimed if host not in table.hosts}
+    return tuple(sorted(found))
+
+
+@query
+def route_table(db: Database, view: OutboundView, port: int) -> RouteTable:
+    """The shared table of an HTTP port; unknown hosts pass through, or end here under REGISTRY_ONLY."""
+    return RouteTable(str(port), hosts_on(db, view, port), unknown_host(db))
+
+
+@query
+def virtual_host(db: Database, view: OutboundView, port: int, host: str) -> VirtualHost:
+    """One host on one port. Depends on that host's service, routes and destinations only."""
+    key = service_table(db, view.cluster, view.namespace).hosts.get(host)
+    found = service(db, key) if key else None
+    sets = _route_sets(db, view, host)
+    routes = tuple(_mesh_routes_of(db, view, port, sets)) if sets else ()
+    origins = (*((found.origin,) if found else ()), *(item.origin for item in sets))
+    if not sets and found:
+        routes = (_straight_to(found, port),)
+    contested = contested_names(db, view, port)
+    names = tuple(name for name in _domains(found, host, view.namespace) if contested.get(name, host) == host)
+    return VirtualHost(host, names, routes, origins)
+
+
+@query
+def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str, str]:
+    """Names that several hosts of a port would answer for, and who does: a host's full name first, then the first host.
+
+    Envoy refuses a whole update in which a name stands twice; usually this is empty.
+    """
+    owners: dict[str, str] = {}
+    contested: dict[str, str] = {}
+    table = service_table(db, view.cluster, view.namespace)
+    hosts = hosts_on(db, view, port)
+    for host in hosts:
+        key = table.hosts.get(host)
+        for name in _domains(service(db, key) if key else None, host, view.namespace):
+            owner = owners.setdefault(name, host)
+            if owner != host:
+                contested[name] = owners[name] = name if name in hosts else owner
+    return contested
+
+
+@query
+def sniffed_host(db: Database, view: OutboundView, port: int, host: str) -> VirtualHost:
+    """The same for a port whose protocol is sniffed: its table is the service's own, so any Host leads here."""
+    return structs.replace(virtual_host(db, view, port, host), domains=("*",))
+
+
+@query
+def unknown_host(db: Database) -> VirtualHost:
+    """The catch-all of shared tables."""
+    target = BLACK_HOLE if settings(db).registry_only else PASSTHROUGH
+    name = "block_all" if settings(db).registry_only else "allow_any"
+    send = Send((WeightedTarget(target, 1),))
+    return VirtualHost(name, ("*",), (Route(name, HttpMatch(), send, None, (), None),), ())
+
+
+def rules_to_routes(
+    rules: Iterable[HttpRule], accepts: Callable[[HttpMatch], bool], place: Callable[[Target], str]
+) -> Iterator[Route]:
+    """Routes of rules, in order, one per match; a match of everything ends the list, as nothing after it is reached."""
+    for rule in rules:
+        for match in rule.matches or (HttpMatch(),):
+            if not accepts(match):
+                continue
+            kept = structs.replace(match, port=None, source_labels=(), source_namespace="", gateways=(), name="")
+            action = send_to(rule.action, place) if isinstance(rule.action, Forward) else rule.action
+            name = rule.name or "default"
+            yield Route(name, kept, action, rule.rewrite, rule.policies, rule.origin)
+            if kept == HttpMatch():
+                return
+
+
+def send_to(forward: Forward, place: Callable[[Target], str]) -> Send:
+    """The clusters of a rule's targets; a single target takes everything whatever its weight says."""
+    if len(forward.targets) == 1:
+        target = forward.targets[0]
+        return Send((WeightedTarget(place(target), 1, target.policies),))
+    return Send(
+        tuple(
+            WeightedTarget(place(target), target.weight, target.policies) for target in forward.targets if target.weight
+        )
+    )
+
+
+def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], str]:
+    """Cluster names for targets: an absent port means the service's only one, or the one the request came for.
+
+    A subset that no destination defines means the whole service (decision 0004: apply order must not lose requests);
+    analysis reports it.
+    """
+
+    def place(target: Target) -> str:
+        key = service_table(db, view.cluster, view.namespace).find(target.host)
+        number = target.port or port
+        subset = target.subset
+        if key is not None:
+            found = service(db, key)
+            if target.port is None and found and len(found.ports) == 1:
+                number = found.ports[0].number
+            if subset and treatment(db, destinations_for(db, view, key)).subset(subset) is None:
+                subset = ""
+        return outbound(number, key.host if key else target.host, subset)
+
+    return place
+
+
+def _route_sets(db: Database, view: OutboundView, host: str) -> tuple[RouteSet, ...]:
+    keys = mesh_routes(db, view.cluster, view.namespace).find(host)
+    found = route_set(db, keys[0]) if keys else None
+    return (found,) if found and found.http else ()
+
+
+def _mesh_routes_of(db: Database, view: OutboundView, port: int, sets: Sequence[RouteSet]) -> Iterator[Route]:
+    def accepts(match: HttpMatch) -> bool:
+        return (
+            match.port in (None, port)
+            and (not match.gateways or MESH in match.gateways)
+            and match.source_namespace in ("", view.namespace)
+            and selects(match.source_labels, view.labels)
+        )
+
+    for item in sets:
+        yield from rules_to_routes(item.http, accepts, placer(db, view, port))
+
+
+def _straight_to(found: Service, port: int) -> Route:
+    send = Send((WeightedTarget(outbound(port, found.key.host, ""), 1),))
+    return Route("default", HttpMatch(), send, None, (), found.origin)
+
+
+def _domains(found: Service | None, host: str, namespace: str) -> tuple[str, ...]:
+    """Every name of a service that a client may use: Kubernetes' short forms, aliases and VIPs. Ports are ignored."""
+    if found is None:
+        return (host,)
+    names = [host, *found.aliases]
+    if found.is_kubernetes:
+        short, _, rest = host.partition(".")
+        place = rest.split(".", 1)[0]
+        names += [f"{short}.{place}", f"{short}.{place}.svc"]
+        if place == namespace:
+            names.append(short)
+    if found.resolution is Resolution.HEADLESS:
+        names += [f"*.{name}" for name in (host, *names[1:])]
+    addresses = [address for address in found.addresses if "/" not in address]
+    return tuple(dict.fromkeys((*names, *addresses)))

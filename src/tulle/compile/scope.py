@@ -1,0 +1,193 @@
+"""What a client in a namespace can see: services, route sets and destinations, found by host.
+
+Every table here holds names only, so that an edit of what a name means is cut off here. Visibility is Istio's exportTo;
+where two things claim one host the client's own namespace wins, then the oldest, then the name.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from tulle.dialects.istio import destination, destinations_in, route_set, route_sets_in
+from tulle.dialects.kubernetes import namespaces, services_in
+from tulle.engine import Database, query
+from tulle.model.intent import PortProtocol
+from tulle.model.keys import ObjectKey, ServiceKey
+
+MESH = "mesh"
+"""Istio's name for every sidecar, where a route names its gateways."""
+
+
+class ServicePorts(Struct, frozen=True):
+    """What a port table needs to know of a service."""
+
+    key: ServiceKey
+    exported_to: tuple[str, ...]
+    ports: tuple[tuple[int, PortProtocol], ...]
+
+
+class ServiceTable(Struct, frozen=True):
+    """The services a namespace sees."""
+
+    hosts: Mapping[str, ServiceKey]
+    ports: Mapping[int, tuple[tuple[ServiceKey, PortProtocol], ...]]
+    wildcards: tuple[str, ...]
+    """Wildcard hosts, longest first."""
+
+    def find(self, host: str) -> ServiceKey | None:
+        """The service of a host name: exact, or the longest wildcard that covers it."""
+        return self.hosts.get(host) or next(
+            (self.hosts[wildcard] for wildcard in self.wildcards if covers(wildcard, host)), None
+        )
+
+
+class Claim(Struct, frozen=True):
+    """One object's claim of hosts, for finding it."""
+
+    key: ObjectKey
+    created: str
+    hosts: tuple[str, ...]
+    exported_to: tuple[str, ...]
+    gateways: tuple[str, ...] = ()
+
+
+class HostTable(Struct, frozen=True):
+    """Objects by the host they claim, in order of precedence."""
+
+    exact: Mapping[str, tuple[ObjectKey, ...]]
+    wildcards: tuple[tuple[str, tuple[ObjectKey, ...]], ...]
+    """Longest first."""
+
+    def find(self, host: str) -> tuple[ObjectKey, ...]:
+        """The objects of the most specific claim that covers the host."""
+        found = self.exact.get(host)
+        if found:
+            return found
+        return next((keys for wildcard, keys in self.wildcards if covers(wildcard, host)), ())
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether `*.example.com` (or `*`, or the same name) covers a host or a narrower wildcard."""
+    return host == pattern or (pattern.startswith("*") and host.endswith(pattern[1:]) and host != pattern[1:])
+
+
+def is_visible(exported_to: Iterable[str], namespace: str) -> bool:
+    """Istio's exportTo: `*`, or the namespace."""
+    return any(target in ("*", namespace) for target in exported_to)
+
+
+@query
+def service_ports_in(db: Database, cluster: str, namespace: str) -> tuple[ServicePorts, ...]:
+    """Names and ports of a namespace's services: changes only when one of these does."""
+    return tuple(
+        ServicePorts(item.key, item.exported_to, tuple((port.number, port.protocol) for port in item.ports))
+        for item in services_in(db, cluster, namespace)
+    )
+
+
+@query
+def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
+    """The services that clients of a namespace see. O(services), when a service or port comes or goes."""
+    hosts: dict[str, ServiceKey] = {}
+    ports: dict[int, list[tuple[ServiceKey, PortProtocol]]] = {}
+    for place in _own_first(namespaces(db, cluster), namespace):
+        for item in service_ports_in(db, cluster, place):
+            if item.key.host in hosts or not is_visible(item.exported_to, namespace):
+                continue
+            hosts[item.key.host] = item.key
+            for number, protocol in item.ports:
+                ports.setdefault(number, []).append((item.key, protocol))
+    wildcards = sorted((host for host in hosts if host.startswith("*")), key=lambda host: (-len(host), host))
+    return ServiceTable(hosts, {number: tuple(sorted(found)) for number, found in ports.items()}, tuple(wildcards))
+
+
+@query
+def route_claims_in(db: Database, cluster: str, namespace: str) -> tuple[Claim, ...]:
+    """Which hosts the route sets of a namespace claim."""
+    return tuple(
+        Claim(item.key, item.created, item.hosts, item.exported_to, item.gateways)
+        for item in route_sets_in(db, cluster, namespace)
+    )
+
+
+@query
+def mesh_routes(db: Database, cluster: str, namespace: str) -> HostTable:
+    """Route sets that apply to sidecars of a namespace, by host."""
+    claims = [
+        claim
+        for place in namespaces(db, cluster)
+        for claim in route_claims_in(db, cluster, place)
+        if MESH in claim.gateways and is_visible(claim.exported_to, namespace)
+    ]
+    return _by_host(claims, namespace)
+
+
+@query
+def gateway_routes(db: Database, cluster: str, gateway: str) -> HostTable:
+    """Route sets bound to one gateway (`namespace/name`), by host."""
+    claims = [
+        claim
+        for place in namespaces(db, cluster)
+        for claim in route_claims_in(db, cluster, place)
+        if gateway in claim.gateways
+    ]
+    return _by_host(claims, "")
+
+
+@query
+def destination_claims_in(db: Database, cluster: str, namespace: str) -> tuple[Claim, ...]:
+    """Which hosts the destinations of a namespace claim."""
+    return tuple(
+        Claim(item.key, item.created, (item.host,), item.exported_to)
+        for item in destinations_in(db, cluster, namespace)
+    )
+
+
+@query
+def destination_table(db: Database, cluster: str, owner: str, client: str) -> HostTable:
+    """Destinations that one namespace offers to clients of another, by host."""
+    return _by_host(
+        [claim for claim in destination_claims_in(db, cluster, owner) if is_visible(claim.exported_to, client)], owner
+    )
+
+
+@query
+def label_keys_in_use(db: Database, cluster: str) -> frozenset[str]:
+    """Label keys that some rule asks clients about: nothing else of a client's labels shapes its configuration."""
+    return frozenset(key for place in namespaces(db, cluster) for key in _label_keys_in(db, cluster, place))
+
+
+@query
+def _label_keys_in(db: Database, cluster: str, namespace: str) -> frozenset[str]:
+    keys: set[str] = set()
+    for claim in route_claims_in(db, cluster, namespace):
+        keys |= _source_keys(db, claim.key)
+    for claim in destination_claims_in(db, cluster, namespace):
+        found = destination(db, claim.key)
+        keys.update(name for name, _ in (found.selector if found else ()))
+    return frozenset(keys)
+
+
+@query
+def _source_keys(db: Database, key: ObjectKey) -> frozenset[str]:
+    found = route_set(db, key)
+    if found is None:
+        return frozenset()
+    http = (match.source_labels for rule in found.http for match in rule.matches)
+    streams = (match.source_labels for rule in (*found.tls, *found.tcp) for match in rule.matches)
+    return frozenset(name for labels in (*http, *streams) for name, _ in labels)
+
+
+def _own_first(places: Iterable[str], own: str) -> list[str]:
+    return sorted(places, key=lambda place: (place != own, place))
+
+
+def _by_host(claims: list[Claim], own: str) -> HostTable:
+    claims.sort(key=lambda claim: (claim.key.namespace != own, claim.created, claim.key))
+    found: dict[str, list[ObjectKey]] = {}
+    for claim in claims:
+        for host in claim.hosts:
+            found.setdefault(host, []).append(claim.key)
+    exact = {host: tuple(keys) for host, keys in found.items() if not host.startswith("*")}
+    wild = sorted((host for host in found if host.startswith("*")), key=lambda host: (-len(host), host))
+    return HostTable(exact, tuple((host, tuple(found[host])) for host in wild))

@@ -1,0 +1,89 @@
+"""Views: what configuration depends on. A proxy has a view; generation sees views only, so equal views get equal bytes.
+
+Neighbours: `scope` says what a view can see, `snapshot` collects a view's resources. A proxy's name and address enter
+through its bootstrap alone.
+"""
+
+from msgspec import Struct
+
+from tulle.compile.inbound import inbound_of
+from tulle.compile.scope import label_keys_in_use
+from tulle.dialects.istio import gateways
+from tulle.dialects.kubernetes import services_in, workload
+from tulle.engine import Database, query
+from tulle.model.intent import Workload
+from tulle.model.keys import Labels, WorkloadKey, selects
+from tulle.model.plan import Inbound
+
+
+class OutboundView(Struct, frozen=True, order=True):
+    """A client's place: what it can see, and which client-selective rules it meets."""
+
+    cluster: str
+    namespace: str
+    labels: Labels = ()
+    """Only labels that some rule asks clients about."""
+
+
+class GatewayView(Struct, frozen=True, order=True):
+    """A gateway's place: the Gateways that select it."""
+
+    cluster: str
+    namespace: str
+    labels: Labels
+    """Only labels that some Gateway's selector asks about."""
+    ports: tuple[tuple[int, int], ...]
+    """(service port, workload port) of the Services in front of it."""
+
+
+class View(Struct, frozen=True):
+    """A sidecar is outbound x inbound; a gateway is outbound x gateway."""
+
+    outbound: OutboundView
+    inbound: Inbound | None = None
+    gateway: GatewayView | None = None
+
+
+@query
+def view_of(db: Database, key: WorkloadKey) -> View | None:
+    """The view of a workload; None where it is unknown. Once per workload and change of it."""
+    found = workload(db, key)
+    if found is None:
+        return None
+    outbound = OutboundView(key.cluster, key.namespace, _kept(found.labels, label_keys_in_use(db, key.cluster)))
+    if found.is_gateway:
+        return View(outbound, gateway=_gateway_view(db, found))
+    return View(outbound, inbound=inbound_of(db, key))
+
+
+@query
+def selector_keys(db: Database, cluster: str) -> frozenset[str]:
+    """Label keys that the Gateways' selectors ask about."""
+    return frozenset(name for gateway in gateways(db, cluster) for name, _ in gateway.selector)
+
+
+@query
+def gateway_ports(db: Database, key: WorkloadKey) -> tuple[tuple[int, int], ...]:
+    """(service port, workload port) pairs of the Services that select a gateway workload."""
+    found = workload(db, key)
+    if found is None:
+        return ()
+    named = {port.name: port.number for port in found.ports}
+    pairs = set()
+    for item in services_in(db, key.cluster, key.namespace):
+        if item.selector and selects(item.selector, found.labels):
+            for port in item.ports:
+                target = port.target if isinstance(port.target, int) else named.get(port.target)
+                if target is not None:
+                    pairs.add((port.number, target))
+    return tuple(sorted(pairs))
+
+
+def _gateway_view(db: Database, found: Workload) -> GatewayView:
+    key = found.key
+    labels = _kept(found.labels, selector_keys(db, key.cluster))
+    return GatewayView(key.cluster, key.namespace, labels, gateway_ports(db, key))
+
+
+def _kept(labels: Labels, keys: frozenset[str]) -> Labels:
+    return tuple(pair for pair in labels if pair[0] in keys)
