@@ -1,0 +1,1 @@
+"""The Kubernetes dialect: core objects as services, workloads and endpoints of the mesh (see README.md)."""
