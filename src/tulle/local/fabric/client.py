@@ -100,6 +100,13 @@ class Finished:
 class _Reply:
     answer: wire.Done | wire.Listing
     descriptors: list[int]
+    process: Process | None = None
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    reply: asyncio.Future[_Reply]
+    command: Command | None
 
 
 class Fabric:
@@ -122,9 +129,8 @@ class Fabric:
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._sequence = 0
-        self._waiting: dict[int, asyncio.Future[_Reply]] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._processes: dict[int, Process] = {}
-        self._early: dict[int, Exited] = {}
         self._outgoing: deque[tuple[bytes, list[int]]] = deque()
         self._control: socket.socket | None = None
         self._child: asyncio.subprocess.Process | None = None
@@ -149,7 +155,7 @@ class Fabric:
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
-                env=_import_environment(),
+                env=import_environment(),
             )
         self._control = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._readable)
@@ -209,17 +215,9 @@ class Fabric:
                 into=None if into is None else into.pid,
             )
 
-        reply = await self._ask(request, [stdout, stderr])
-        assert isinstance(reply.answer, wire.Done)
-        host_pid = _pid_behind(reply.descriptors[0])
-        os.close(reply.descriptors[0])
-        ended: asyncio.Future[Exited] = asyncio.get_running_loop().create_future()
-        process = Process(reply.answer.pid, host_pid, command, ended)
-        self._processes[process.pid] = process
-        early = self._early.pop(process.pid, None)
-        if early is not None:
-            self._end(early)
-        return process
+        reply = await self._ask(request, [stdout, stderr], command)
+        assert reply.process is not None
+        return reply.process
 
     async def signal(self, process: Process, number: int = signal.SIGTERM) -> None:
         """Send a signal to a process; one that has ended is no error."""
@@ -268,7 +266,9 @@ class Fabric:
         stdout, stderr = await collected
         return Finished(exited, stdout, stderr)
 
-    async def _ask(self, request: Callable[[int], wire.Request], descriptors: Sequence[int] = ()) -> _Reply:
+    async def _ask(
+        self, request: Callable[[int], wire.Request], descriptors: Sequence[int] = (), command: Command | None = None
+    ) -> _Reply:
         control = self._control
         if control is None:
             raise FabricError(errno.ENOTCONN, "the fabric is not running")
@@ -276,12 +276,12 @@ class Fabric:
         packet = wire.encode(request(self._sequence))
         if len(packet) > wire.PACKET_LIMIT:
             raise FabricError(errno.E2BIG, f"a request of {len(packet)} bytes; the limit is {wire.PACKET_LIMIT}")
-        waiting: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), command)
         self._waiting[self._sequence] = waiting
         # Duplicates: the caller may close its own before the packet leaves.
         self._outgoing.append((packet, [os.dup(descriptor) for descriptor in descriptors]))
         self._flush(control)
-        return await waiting
+        return await waiting.reply
 
     def _flush(self, control: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -322,19 +322,35 @@ class Fabric:
         # Number 0: the fabric failed before it could read the first request.
         seq = answer.seq or next(iter(self._waiting), 0)
         waiting = self._waiting.pop(seq, None)
-        if waiting is None or waiting.done():
-            for descriptor in descriptors:
-                os.close(descriptor)
+        if waiting is None or waiting.reply.done():
+            self._discard(answer, descriptors)
         elif isinstance(answer, wire.Refused):
-            waiting.set_exception(FabricError(answer.errno, answer.reason))
+            waiting.reply.set_exception(FabricError(answer.errno, answer.reason))
+        elif isinstance(answer, wire.Done) and waiting.command is not None:
+            waiting.reply.set_result(_Reply(answer, [], self._begin(answer.pid, descriptors[0], waiting.command)))
         else:
-            waiting.set_result(_Reply(answer, descriptors))
+            waiting.reply.set_result(_Reply(answer, descriptors))
+
+    def _discard(self, answer: wire.Answer, descriptors: list[int]) -> None:
+        """An answer to a task that was cancelled; a process nobody asks for any more must not run."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if isinstance(answer, wire.Done) and answer.pid and self._control is not None:
+            self._sequence += 1
+            self._outgoing.append((wire.encode(wire.Signal(self._sequence, answer.pid, signal.SIGKILL)), []))
+            self._flush(self._control)
+
+    def _begin(self, pid: int, descriptor: int, command: Command) -> Process:
+        host_pid = _pid_behind(descriptor)
+        os.close(descriptor)
+        process = Process(pid, host_pid, command, asyncio.get_running_loop().create_future())
+        self._processes[pid] = process
+        return process
 
     def _end(self, exited: Exited) -> None:
         process = self._processes.pop(exited.pid, None)
         if process is None:
-            # It ended before the task that asked for it was resumed.
-            self._early[exited.pid] = exited
+            # Its task was cancelled while it started.
             return
         if not process.exited.done():
             process.exited.set_result(exited)
@@ -354,8 +370,8 @@ class Fabric:
                 os.close(descriptor)
         self._outgoing.clear()
         for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(FabricError(errno.ENOTCONN, reason))
+            if not waiting.reply.done():
+                waiting.reply.set_exception(FabricError(errno.ENOTCONN, reason))
         self._waiting.clear()
         for pid in tuple(self._processes):
             self._end(Exited(pid, code=None, signal=signal.SIGKILL, cpu_seconds=0.0, peak_memory_bytes=0))
@@ -363,7 +379,7 @@ class Fabric:
             self._on_lost()
 
 
-def _import_environment() -> dict[str, str]:
+def import_environment() -> dict[str, str]:
     """The caller's environment, with its import path: the fabric must run the same code."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 

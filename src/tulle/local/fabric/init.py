@@ -67,7 +67,13 @@ class Init:
 
     def _receive(self) -> bool:
         room = socket.CMSG_SPACE(wire.DESCRIPTOR_LIMIT * 4)
-        packet, ancillary, _flags, _address = self._control.recvmsg(wire.PACKET_LIMIT, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            packet, ancillary, _flags, _address = self._control.recvmsg(
+                wire.PACKET_LIMIT, room, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            # The supervisor went away with our answers unread.
+            return False
         if not packet:
             return False
         descriptors = wire.descriptors_in(ancillary)
@@ -239,7 +245,8 @@ def _run_or_exit(failing: int, body: Callable[[], NoReturn]) -> NoReturn:
     os._exit(127)
 
 
-def _enter_namespaces() -> None:
+def enter_namespaces() -> None:
+    """Move into new namespaces of all six kinds, as root of the first; the next child is PID 1."""
     outside = (os.geteuid(), os.getegid())
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     kernel.unshare(kernel.NEWUSER)
@@ -248,7 +255,8 @@ def _enter_namespaces() -> None:
     kernel.unshare(kernel.NEWPID | kernel.NEWNS | kernel.NEWNET | kernel.NEWIPC | kernel.NEWUTS)
 
 
-def _prepare_file_system() -> tuple[str, ...]:
+def prepare_file_system() -> tuple[str, ...]:
+    """As PID 1: mounts that nobody outside sees; returns what the kernel refused that a mesh can do without."""
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     notes: tuple[str, ...] = ()
     try:
@@ -277,7 +285,7 @@ def main() -> None:
     control = socket.socket(fileno=arguments.fd)
     control.set_inheritable(False)
     try:
-        _enter_namespaces()
+        enter_namespaces()
     except OSError as error:
         _refuse(control, error)
     # A change of credentials may have cleared it.
@@ -291,7 +299,7 @@ def main() -> None:
     kernel.die_with_parent(signal.SIGKILL)
     kernel.process_name("tulle-init")
     try:
-        init = Init(control, _prepare_file_system())
+        init = Init(control, prepare_file_system())
     except OSError as error:
         _refuse(control, error)
     gc.collect()
