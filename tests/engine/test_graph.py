@@ -111,13 +111,18 @@ def test_true_is_not_an_equal_answer_to_one() -> None:
 
 def test_dependencies_are_those_of_the_last_run(db: Database) -> None:
     put(db, which=1, yes=1, no=2)
-    assert either(db) == 1
+    root = db.root(either)
+    assert root.value() == 1
     put(db, no=3)
-    assert ran(db, lambda: either(db)) == []
+    assert ran(db, root.value) == []
     put(db, which=0)
-    assert either(db) == 3
+    assert db.take_dirty_roots() == (root,)
+    assert root.value() == 3
     put(db, yes=9)
-    assert ran(db, lambda: either(db)) == []
+    row(db, "yes")
+    assert (db.take_dirty_roots(), root.is_dirty) == ((), False)
+    put(db, yes=8)
+    assert (db.take_dirty_roots(), root.is_dirty) == ((), False)
 
 
 def test_verification_runs_nothing_the_new_answer_does_not_need(db: Database) -> None:

@@ -49,7 +49,7 @@ def answer(db: Database, program: Program, at: int) -> object:
             raise AssertionError(other)
 
 
-class Circle(Exception):
+class Circle(Exception):  # noqa: N818 - the word of the test
     """The program has no answer."""
 
 

@@ -21,7 +21,9 @@ from tulle.engine.query import P, Query, R
 T_co = TypeVar("T_co", covariant=True)
 
 _FRAMES: Final = 5_000
-"""A query asked cold costs the interpreter three frames, four from a comprehension: Python's 1,000 end at 250 deep."""
+# A query asked cold costs the interpreter three frames, four from a comprehension: Python's 1,000 end 250 deep.
+# Raised at import: a limit that moves while something runs surprises whoever saved it to restore it.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
 
 class Root(Generic[T_co]):
@@ -75,7 +77,6 @@ class Database:
         self.graph = Graph(check_purity)
         """The engine's own; callers leave it alone."""
         self._serials = count()
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
     @property
     def revision(self) -> int:
