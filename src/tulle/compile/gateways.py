@@ -145,6 +145,12 @@ def gateway_host(db: Database, view: GatewayView, outbound: OutboundView, table:
     return VirtualHost(host, (host,), tuple(_until_everything(routes)), tuple(origins), require_tls=redirects)
 
 
+def port_of_table(db: Database, view: GatewayView, table: str) -> int:
+    """The server port of a table, for targets that name no port."""
+    servers = dict(gateway_tables(db, view)).get(table, ())
+    return servers[0].server.port if servers else 0
+
+
 @query
 def gateway_secrets(db: Database, view: GatewayView) -> tuple[str, ...]:
     """Names of the secrets that the gateway's servers need and that exist."""

@@ -111,9 +111,7 @@ def _weighted(target: WeightedTarget) -> "api.WeightedCluster.ClusterWeight":
         for policy in target.policies:
             if kind.on_target and isinstance(policy, kind.spec):
                 fields.update(kind.on_target(policy))
-    return api.WeightedCluster.ClusterWeight(
-        name=target.cluster, weight=api.UInt32Value(value=target.weight), **fields
-    )
+    return api.WeightedCluster.ClusterWeight(name=target.cluster, weight=api.UInt32Value(value=target.weight), **fields)
 
 
 def _match(match: HttpMatch) -> "api.RouteMatch":

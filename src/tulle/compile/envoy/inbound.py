@@ -1,0 +1,244 @@
+"""The inbound capture listener: per port, what a connection must be (mTLS, plain, sniffed), and who may use it.
+
+Chains are chosen by original destination port, then transport protocol and ALPN; there is no back-tracking, so each
+port has every chain it needs (docs/facts/envoy.md). Authorization of HTTP ports is on their route tables, so that an
+edit of a policy drains no connection.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from google.protobuf.message import Message
+
+from tulle.compile.envoy import clusters, observing, tls
+from tulle.compile.envoy.filters import inbound_filters, inbound_network, network
+from tulle.compile.envoy.listeners import SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
+from tulle.model.intent import MtlsMode, PortProtocol
+from tulle.model.objects import MeshSettings
+from tulle.model.plan import Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
+from tulle.policies import KINDS
+from tulle.xds import api
+from tulle.xds.names import inbound as inbound_name
+from tulle.xds.schema import to_any
+
+INBOUND_CAPTURE_PORT = 15006
+_OTHER = "inbound|other||"
+_PLAIN = "raw_buffer"
+_TLS = "tls"
+
+
+def listener(plan: Inbound, settings: MeshSettings) -> "api.Listener":
+    """The listener of a view; it holds no address and no name of the workload."""
+    other = InboundPort(0, PortProtocol.AUTO, plan.other_mode, None, plan.other_policies, plan.origins)
+    chains = [chain for port in (*plan.ports, other) for chain in _chains(port, settings)]
+    return api.Listener(
+        name="virtualInbound",
+        address=address("0.0.0.0", INBOUND_CAPTURE_PORT),  # noqa: S104 - inside the workload's own network namespace
+        traffic_direction="INBOUND",
+        listener_filters=[_original_dst(), _tls_inspector(), _http_inspector(plan)],
+        listener_filters_timeout=SNIFFING_TIMEOUT,
+        continue_on_listener_filters_timeout=True,
+        filter_chains=[_black_hole(), *chains],
+        access_log=observing.refused_connections(),
+    )
+
+
+def tables(plan: Inbound) -> Iterator["api.RouteConfiguration"]:
+    """The route tables of ports that may carry HTTP."""
+    for port in plan.ports:
+        if _may_be_http(port.protocol):
+            yield _table(table_name(port.port), port.protocol, inbound_name(port.port), port.policies)
+    yield _table(_OTHER, PortProtocol.AUTO, clusters.INBOUND_PASSTHROUGH, plan.other_policies)
+
+
+def local_clusters(plan: Inbound) -> Iterator["api.Cluster"]:
+    """The clusters of the workload's own ports: HTTP/1.1 or HTTP/2 as the port's protocol says, gRPC always HTTP/2."""
+    for port in plan.ports:
+        yield from _local(port.port, port.protocol, port.service)
+    yield from _local(None, PortProtocol.AUTO, None)
+
+
+def table_name(port: int) -> str:
+    """The route table of an inbound port."""
+    return str(inbound_name(port))
+
+
+def _may_be_http(protocol: PortProtocol) -> bool:
+    return protocol.is_http or protocol is PortProtocol.AUTO
+
+
+def _local(port: int | None, protocol: PortProtocol, service: ServiceName | None) -> Iterator["api.Cluster"]:
+    if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
+        yield clusters.local(port, Upstream.HTTP2, service)
+    elif _may_be_http(protocol):
+        yield clusters.local(port, Upstream.HTTP1, service)
+        yield clusters.local(port, Upstream.HTTP2, service)
+    else:
+        yield clusters.local(port, Upstream.TCP, service)
+
+
+def _table(name: str, protocol: PortProtocol, cluster: str, policies: tuple[Any, ...]) -> "api.RouteConfiguration":
+    filters: dict[str, Message] = {}
+    for kind in KINDS:
+        specs = [policy for policy in policies if isinstance(policy, kind.spec)]
+        if specs and kind.on_inbound_route:
+            filters.update(kind.on_inbound_route(specs).filters)
+    config = {key: to_any(filters[key]) for key in sorted(filters)}
+    http2 = f"{cluster}h2"
+    routes = []
+    if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
+        routes.append(_route(http2, None, config))
+    else:
+        grpc = api.HeaderMatcher(name="content-type", string_match=api.StringMatcher(prefix="application/grpc"))
+        routes += [_route(http2, grpc, config), _route(cluster, None, config)]
+    host = api.VirtualHost(name=name, domains=["*"], routes=routes)
+    return api.RouteConfiguration(name=name, virtual_hosts=[host], validate_clusters=api.BoolValue(value=False))
+
+
+def _route(cluster: str, header: "api.HeaderMatcher | None", config: dict[str, "api.Any"]) -> "api.Route":
+    return api.Route(
+        name="default",
+        match=api.RouteMatch(prefix="/", headers=[header] if header else []),
+        route=api.RouteAction(cluster=cluster, timeout=timedelta(0)),
+        typed_per_filter_config=config,
+    )
+
+
+def _chains(port: InboundPort, settings: MeshSettings) -> Iterator["api.FilterChain"]:
+    """Every chain of one port, by what it accepts."""
+    mtls = tls.mesh_downstream((settings.trust_domain, *settings.trust_domain_aliases))
+    http, auto = port.protocol.is_http, port.protocol is PortProtocol.AUTO
+    if port.mode is not MtlsMode.DISABLE:
+        mesh_alpn = (*tls.MESH_HTTP_ALPN, *tls.MESH_TCP_ALPN)
+        strict = port.mode is MtlsMode.STRICT
+        if auto:
+            yield _http_chain(port, settings, _TLS, tls.MESH_HTTP_ALPN, mtls)
+            yield _tcp_chain(port, _TLS, () if strict else tls.MESH_TCP_ALPN, mtls)
+        elif http:
+            yield _http_chain(port, settings, _TLS, () if strict else mesh_alpn, mtls)
+        else:
+            yield _tcp_chain(port, _TLS, () if strict else mesh_alpn, mtls)
+        if strict:
+            return
+    yield _tcp_chain(port, _TLS, (), None)  # the workload's own TLS
+    if auto:
+        yield _http_chain(port, settings, _PLAIN, SNIFFED_HTTP, None)
+        yield _tcp_chain(port, _PLAIN, (), None)
+    elif http:
+        yield _http_chain(port, settings, _PLAIN, (), None)
+    else:
+        yield _tcp_chain(port, _PLAIN, (), None)
+
+
+def _match(port: InboundPort, transport: str, alpn: tuple[str, ...]) -> "api.FilterChainMatch":
+    return api.FilterChainMatch(
+        destination_port=api.UInt32Value(value=port.port) if port.port else None,
+        transport_protocol=transport,
+        application_protocols=list(alpn),
+    )
+
+
+def _http_chain(
+    port: InboundPort,
+    settings: MeshSettings,
+    transport: str,
+    alpn: tuple[str, ...],
+    socket: "api.TransportSocket | None",
+) -> "api.FilterChain":
+    table = table_name(port.port) if port.port else _OTHER
+    age = timedelta(seconds=settings.max_connection_age_seconds)
+    is_mesh = socket is not None
+    manager = api.HttpConnectionManager(
+        stat_prefix=table,
+        rds=api.Rds(route_config_name=table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
+        http_filters=inbound_filters(observing.peer_filters(is_mesh=is_mesh)),
+        access_log=observing.http(observing.DESTINATION, port.service, is_mesh=is_mesh),
+        local_reply_config=observing.denials() if is_mesh and settings.http_trust_denials else None,
+        upgrade_configs=[api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        http2_protocol_options=api.Http2ProtocolOptions(allow_connect=True),
+        common_http_protocol_options=api.CoreHttpProtocolOptions(max_connection_duration=age) if is_mesh else None,
+        server_header_transformation="PASS_THROUGH",
+        normalize_path=api.BoolValue(value=True),
+        stream_idle_timeout=timedelta(0),
+        generate_request_id=api.BoolValue(value=False),
+        use_remote_address=api.BoolValue(value=False),
+        skip_xff_append=True,
+        forward_client_cert_details="APPEND_FORWARD" if is_mesh else "SANITIZE",
+        set_current_client_cert_details=api.HttpConnectionManager.SetCurrentClientCertDetails(
+            subject=api.BoolValue(value=True), dns=True, uri=True
+        )
+        if is_mesh
+        else None,
+    )
+    hcm = network("envoy.filters.network.http_connection_manager", manager)
+    return api.FilterChain(
+        name=_chain_name(port, "http", is_mesh=is_mesh),
+        filter_chain_match=_match(port, transport, alpn),
+        filters=[hcm],
+        transport_socket=socket,
+    )
+
+
+def _tcp_chain(
+    port: InboundPort, transport: str, alpn: tuple[str, ...], socket: "api.TransportSocket | None"
+) -> "api.FilterChain":
+    cluster = _tcp_cluster(port)
+    is_mesh = socket is not None
+    proxy = tcp_proxy((WeightedTarget(cluster, 1),), port.service, observing.DESTINATION, is_mesh=is_mesh)
+    name = _chain_name(port, "tls" if transport == _TLS and not is_mesh else "tcp", is_mesh=is_mesh)
+    return api.FilterChain(
+        name=name,
+        filter_chain_match=_match(port, transport, alpn),
+        filters=[*inbound_network(port.policies), proxy],
+        transport_socket=socket,
+    )
+
+
+def _tcp_cluster(port: InboundPort) -> str:
+    if not port.port:
+        return clusters.INBOUND_PASSTHROUGH
+    name = str(inbound_name(port.port))
+    return f"{name}h2" if port.protocol in (PortProtocol.HTTP2, PortProtocol.GRPC) else name
+
+
+def _chain_name(port: InboundPort, kind: str, *, is_mesh: bool) -> str:
+    return f"{port.port or 'other'}-{'mtls' if is_mesh else 'plain'}-{kind}"
+
+
+def _black_hole() -> "api.FilterChain":
+    """Calls of the capture port itself go nowhere; anything else would call itself for ever."""
+    return api.FilterChain(
+        name="virtualInbound-blackhole",
+        filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=INBOUND_CAPTURE_PORT)),
+        filters=[tcp_proxy((WeightedTarget(clusters.BLACK_HOLE, 1),), None, observing.DESTINATION)],
+    )
+
+
+def _original_dst() -> "api.ListenerFilter":
+    return api.ListenerFilter(name="envoy.filters.listener.original_dst", typed_config=to_any(api.OriginalDst()))
+
+
+def _tls_inspector() -> "api.ListenerFilter":
+    return api.ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=to_any(api.TlsInspector()))
+
+
+def _http_inspector(plan: Inbound) -> "api.ListenerFilter":
+    """Only ports of unknown protocol are sniffed."""
+    known = [port.port for port in plan.ports if port.protocol is not PortProtocol.AUTO]
+    ranges = [
+        api.ListenerFilterChainMatchPredicate(destination_port_range=api.Int32Range(start=port, end=port + 1))
+        for port in known
+    ]
+    disabled = None
+    if len(ranges) == 1:
+        disabled = ranges[0]
+    elif ranges:
+        disabled = api.ListenerFilterChainMatchPredicate(
+            or_match=api.ListenerFilterChainMatchPredicate.MatchSet(rules=ranges)
+        )
+    return api.ListenerFilter(
+        name="envoy.filters.listener.http_inspector",
+        typed_config=to_any(api.HttpInspector()),
+        filter_disabled=disabled,
+    )

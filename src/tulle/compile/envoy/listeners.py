@@ -1,0 +1,168 @@
+"""Outbound and gateway listeners, and the capture listener in front of the outbound ones."""
+
+from datetime import timedelta
+from typing import Any
+
+from tulle.compile.envoy import observing, tls
+from tulle.compile.envoy.clusters import BLACK_HOLE, PASSTHROUGH
+from tulle.compile.envoy.filters import network, route_filters
+from tulle.model.objects import MeshSettings
+from tulle.model.plan import HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
+from tulle.xds import api
+from tulle.xds.schema import to_any
+
+OUTBOUND_CAPTURE_PORT = 15001
+SNIFFED_HTTP = ("http/1.0", "http/1.1", "h2c")
+"""What the HTTP inspector calls the plain-text protocols it recognises."""
+SNIFFING_TIMEOUT = timedelta(milliseconds=200)
+"""How long a connection whose client says nothing waits before it counts as TCP (server-first protocols)."""
+
+
+def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
+    """One outbound listener (reached by original destination) or one port of a gateway."""
+    chains = [_chain(plan, item, settings) for item in plan.chains]
+    return api.Listener(
+        name=plan.name,
+        address=address(plan.address, plan.port),
+        bind_to_port=None if plan.binds else api.BoolValue(value=False),
+        filter_chains=[chain for chain in chains if chain.filter_chain_match.ByteSize()],
+        default_filter_chain=next((chain for chain in chains if not chain.filter_chain_match.ByteSize()), None),
+        listener_filters=_inspectors(plan),
+        listener_filters_timeout=SNIFFING_TIMEOUT,
+        continue_on_listener_filters_timeout=True,
+        traffic_direction="OUTBOUND",
+        access_log=observing.refused_connections() if plan.is_gateway else [],
+        per_connection_buffer_limit_bytes=api.UInt32Value(value=1 << 15) if plan.is_gateway else None,
+    )
+
+
+def capture(settings: MeshSettings) -> "api.Listener":
+    """Everything the workload opens lands here and goes on to the listener of its destination, if there is one."""
+    unknown = BLACK_HOLE if settings.registry_only else PASSTHROUGH
+    return api.Listener(
+        name="virtualOutbound",
+        address=address("0.0.0.0", OUTBOUND_CAPTURE_PORT),  # noqa: S104 - inside the workload's own network namespace
+        use_original_dst=api.BoolValue(value=True),
+        traffic_direction="OUTBOUND",
+        filter_chains=[
+            api.FilterChain(
+                name="virtualOutbound-blackhole",
+                filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=OUTBOUND_CAPTURE_PORT)),
+                filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE)],
+            )
+        ],
+        default_filter_chain=api.FilterChain(
+            name="virtualOutbound-catchall-tcp",
+            filters=[tcp_proxy((WeightedTarget(unknown, 1),), None, observing.SOURCE)],
+        ),
+    )
+
+
+def address(ip: str, port: int) -> "api.Address":
+    """A TCP address."""
+    return api.Address(socket_address=api.SocketAddress(address=ip, port_value=port))
+
+
+def tcp_proxy(
+    targets: tuple[WeightedTarget, ...], service: ServiceName | None, reporter: str, *, is_mesh: bool = False
+) -> "api.Filter":
+    """Relay bytes by weight, with connection metrics and log.
+
+    Behind mesh mTLS nothing is dialled before the peer has proved itself (docs/facts/envoy.md §6).
+    """
+    fields: dict[str, Any] = {
+        "stat_prefix": targets[0].cluster,
+        "access_log": observing.tcp(reporter, service, is_mesh=is_mesh),
+        "access_log_options": api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
+    }
+    if is_mesh:
+        fields["upstream_connect_mode"] = "ON_DOWNSTREAM_TLS_HANDSHAKE"
+        fields["max_early_data_bytes"] = api.UInt32Value(value=1 << 16)
+    if len(targets) == 1:
+        fields["cluster"] = targets[0].cluster
+    else:
+        fields["weighted_clusters"] = api.TcpProxy.WeightedCluster(
+            clusters=[
+                api.TcpProxy.WeightedCluster.ClusterWeight(name=target.cluster, weight=target.weight)
+                for target in targets
+            ]
+        )
+    return network("envoy.filters.network.tcp_proxy", api.TcpProxy(**fields))
+
+
+def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -> "api.FilterChain":
+    match = _match(plan, item)
+    if isinstance(item, TcpChain):
+        filters = [tcp_proxy(item.targets, item.service, observing.SOURCE)]
+        socket = tls.server(item.tls) if item.tls else None
+        return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
+    socket = None
+    if item.is_mesh_tls:
+        socket = tls.mesh_downstream((settings.trust_domain, *settings.trust_domain_aliases))
+    elif item.tls:
+        socket = tls.server(item.tls)
+    hcm = network("envoy.filters.network.http_connection_manager", _manager(plan, item))
+    return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
+
+
+def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch":
+    match = api.FilterChainMatch(server_names=list(item.server_names))
+    if item.server_names:
+        match.transport_protocol = "tls"
+    if isinstance(item, TcpChain):
+        for cidr in item.destination_cidrs:
+            prefix, _, bits = cidr.partition("/")
+            match.prefix_ranges.append(
+                api.CidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits or 32)))
+            )
+    elif item.only_plain_http:
+        match.transport_protocol = "raw_buffer"
+        match.application_protocols.extend(SNIFFED_HTTP)
+    elif plan.is_gateway and item.tls is None and not item.is_mesh_tls and len(plan.chains) > 1:
+        match.transport_protocol = "raw_buffer"
+    return match
+
+
+def _inspectors(plan: Listener) -> list["api.ListenerFilter"]:
+    found = []
+    if any(item.server_names or (isinstance(item, HttpChain) and item.only_plain_http) for item in plan.chains):
+        found.append(
+            api.ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=to_any(api.TlsInspector()))
+        )
+    if any(isinstance(item, HttpChain) and item.only_plain_http for item in plan.chains):
+        found.append(
+            api.ListenerFilter(name="envoy.filters.listener.http_inspector", typed_config=to_any(api.HttpInspector()))
+        )
+    return found
+
+
+def _manager(plan: Listener, item: HttpChain) -> "api.HttpConnectionManager":
+    fields: dict[str, Any] = {
+        "stat_prefix": item.table,
+        "rds": api.Rds(route_config_name=item.table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
+        "http_filters": route_filters(),
+        "access_log": observing.http(observing.SOURCE, None),
+        "upgrade_configs": [api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        "http2_protocol_options": api.Http2ProtocolOptions(allow_connect=True),
+        "server_header_transformation": "PASS_THROUGH",
+        "normalize_path": api.BoolValue(value=True),
+        "stream_idle_timeout": timedelta(0),
+        "generate_request_id": api.BoolValue(value=plan.is_gateway),
+    }
+    if plan.is_gateway:
+        fields |= {
+            "use_remote_address": api.BoolValue(value=True),
+            "forward_client_cert_details": "SANITIZE_SET",
+            "set_current_client_cert_details": api.HttpConnectionManager.SetCurrentClientCertDetails(
+                subject=api.BoolValue(value=True), uri=True
+            ),
+            "common_http_protocol_options": api.CoreHttpProtocolOptions(
+                headers_with_underscores_action="REJECT_REQUEST"
+            ),
+        }
+    else:
+        fields |= {
+            "use_remote_address": api.BoolValue(value=False),
+            "skip_xff_append": True,
+        }
+    return api.HttpConnectionManager(**fields)
