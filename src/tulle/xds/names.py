@@ -34,10 +34,6 @@ class TypeUrl(StrEnum):
     RDS = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
     VHDS = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 
-    def __str__(self) -> str:
-        """The short name, for people: `CDS`. The value is the wire form."""
-        return self.name
-
 
 PUSH_ORDER: tuple[TypeUrl, ...] = tuple(TypeUrl)
 """Additions and changes go out in this order, each type after the one before it is acknowledged."""

@@ -1,0 +1,343 @@
+"""The ADS conversation with one client as a state machine without I/O: events in, actions out.
+
+    conversation = Conversation(snapshot, secrets=vault.read, comparisons=shared)
+    actions = conversation.receive(DeltaRequest(...))           # or SotwRequest, SnapshotChanged, Overdue
+
+Rule 1: every subscription is answered. Rule 2: per type at most one response is outstanding; what changes meanwhile
+goes into the next one, made from the newest snapshot. Rule 3: what points waits for what is pointed at:
+
+    type | changes wait until these are acknowledged        | removals wait until these are acknowledged
+    SDS  | -                                                | CDS LDS RDS VHDS
+    CDS  | -                                                | LDS RDS VHDS, and none of them refused
+    EDS  | - (right behind the CDS response: warming)       | CDS LDS RDS VHDS
+    LDS  | CDS, EDS of new or changed clusters              | as its changes
+    RDS  | CDS, EDS of new or changed clusters, LDS         | as its changes
+    VHDS | as RDS, and RDS is on the wire                   | as its changes
+
+CDS, LDS, RDS and VHDS walk in rounds: all four are brought to one snapshot before the next is taken up, so a stream of
+edits can neither starve the later types nor mix snapshots. EDS and SDS always send the newest.
+
+Why EDS does not wait: Envoy acknowledges CDS when the new clusters are warm, so their endpoints must come first.
+Why endpoints are sent again after a cluster changed: the new cluster replaces the old one under the same EDS
+subscription, asks for nothing and warms only when a ClusterLoadAssignment comes by. Listeners share route and secret
+subscriptions with what they replace, so RDS and SDS need no repetition; where Envoy does need it, it subscribes again.
+
+Lanes (`lane.py`) know one type each; bytes are `wire.py`'s; sockets, clocks and fleets are `serve`'s.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+
+from tulle.xds.events import (
+    Acked,
+    Action,
+    Asked,
+    Closed,
+    DeltaRequest,
+    Doubted,
+    Event,
+    Overdue,
+    Rejected,
+    Send,
+    SnapshotChanged,
+    SotwRequest,
+)
+from tulle.xds.lane import Draft, Lane, Push, VirtualHostLane
+from tulle.xds.names import PUSH_ORDER, WILDCARD, Nonce, ResourceName, TypeUrl, Version
+from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef
+from tulle.xds.snapshot import Comparisons, Snapshot
+from tulle.xds.wire import Content, delta_response, sotw_response
+
+CDS, EDS, LDS, RDS, VHDS, SDS = TypeUrl.CDS, TypeUrl.EDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS, TypeUrl.SDS
+
+CHANGES_AFTER: Mapping[str, tuple[TypeUrl, ...]] = {LDS: (CDS, EDS), RDS: (CDS, EDS, LDS), VHDS: (CDS, EDS, LDS)}
+REMOVALS_AFTER: Mapping[str, tuple[TypeUrl, ...]] = {
+    CDS: (LDS, RDS, VHDS),
+    EDS: (CDS, LDS, RDS, VHDS),
+    SDS: (CDS, LDS, RDS, VHDS),
+}
+_IN_ROUNDS = (CDS, LDS, RDS, VHDS)
+_WHOLE_SETS = frozenset((CDS, LDS))
+"""State of the world: a response of these types lists everything; what it does not list is gone."""
+MOST_TYPES = 32
+MOST_NAMES = 100_000
+MOST_LINGERING = 1_000
+"""Unreferenced clusters kept for a client that refuses the routes or listeners which no longer use them."""
+NEVER_SYNCED = -1
+
+
+def _no_secrets(_: SecretRef) -> None:
+    return None
+
+
+class Conversation:
+    """One stream of one client. Aggregated by default; a single-type stream passes that type as `expects`."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        secrets: SecretBytes = _no_secrets,
+        comparisons: Comparisons | None = None,
+        expects: frozenset[TypeUrl] = frozenset((CDS, LDS)),
+    ) -> None:
+        """`secrets` joins key bytes at send time for this client's identity; `comparisons` is shared by all streams.
+
+        `expects`: types that the client must have subscribed to before it can be in sync with anything.
+        """
+        self._snapshot = snapshot
+        self._round = snapshot
+        self._secrets = secrets
+        self._comparisons = comparisons or Comparisons()
+        self._expects = expects
+        routes = Lane(RDS, self._comparisons)
+        made = (routes, VirtualHostLane(self._comparisons, routes))
+        self._lanes: dict[str, Lane] = {url: Lane(url, self._comparisons) for url in PUSH_ORDER}
+        self._lanes |= {lane.type_url: lane for lane in made}  # keeps the order
+        self._nonces = count(1)
+        self._is_delta = True
+        self._actions: list[Action] = []
+        self._closed = False
+        self.synced_version = NEVER_SYNCED
+        """The newest snapshot version of which this client has acknowledged or refused everything."""
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Mapping[TypeUrl, Mapping[ResourceName, Version]]:
+        """Which version of which resource the client holds, as acknowledged; built on demand, O(resources)."""
+        return {TypeUrl(url): self._lanes[url].held() for url in PUSH_ORDER if self._lanes[url].asked}
+
+    @property
+    def rejected(self) -> Mapping[TypeUrl, Mapping[ResourceName, Version]]:
+        """The refused versions that are still the newest we have."""
+        return {TypeUrl(url): dict(self._lanes[url].rejected) for url in PUSH_ORDER if self._lanes[url].rejected}
+
+    @property
+    def waits_for(self) -> frozenset[str]:
+        """Types whose response is not acknowledged yet; empty when the client is quiet."""
+        return frozenset(url for url, lane in self._lanes.items() if lane.outstanding is not None)
+
+    def is_synced(self, snapshot_version: int) -> bool:
+        """Whether everything up to that snapshot version is acknowledged or refused."""
+        return self.synced_version >= snapshot_version
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def receive(self, event: Event) -> list[Action]:
+        """Take one event; returns what to do, in order. After `Closed` nothing more happens."""
+        if self._closed:
+            return []
+        match event:
+            case SnapshotChanged(snapshot):
+                if snapshot.version > self._snapshot.version:
+                    self._snapshot = snapshot
+            case Overdue():
+                for lane in self._lanes.values():
+                    lane.overdue = lane.outstanding is not None
+            case DeltaRequest() | SotwRequest():
+                self._request(event)
+        if not self._closed:
+            self._advance()
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _request(self, request: DeltaRequest | SotwRequest) -> None:
+        lane = self._lane(request.type_url)
+        if lane is None:
+            return
+        if isinstance(request, DeltaRequest):
+            self._answered(lane, request.nonce, request.error)
+            self._delta(lane, request)
+        else:
+            self._is_delta = False
+            if lane.asked and request.nonce and request.nonce != lane.last_nonce:
+                return  # written before the client saw our last response; it will say it again (xDS protocol)
+            self._answered(lane, request.nonce, request.error)
+            self._state_of_the_world(lane, request)
+        if len(lane.names) > MOST_NAMES:
+            self._close(f"more than {MOST_NAMES} names of {lane.type_url}")
+
+    def _lane(self, type_url: str) -> Lane | None:
+        lane = self._lanes.get(type_url)
+        if lane is None and (not type_url or len(self._lanes) >= MOST_TYPES):
+            self._close("a request without a type" if not type_url else f"more than {MOST_TYPES} types")
+        elif lane is None:
+            lane = self._lanes[type_url] = Lane(type_url, self._comparisons)
+        return lane
+
+    def _close(self, reason: str) -> None:
+        self._closed = True
+        self._actions.append(Closed(reason))
+
+    def _answered(self, lane: Lane, nonce: Nonce, error: str | None) -> None:
+        if lane.outstanding is None or nonce != lane.outstanding.nonce:
+            return  # a first request, a change of subscription, or a late echo
+        if error is None:
+            push = lane.accept()
+            if push is not None:
+                removed = self._removed(lane, push.draft)
+                self._actions.append(Acked(lane.type_url, push.versions, removed, push.snapshot_version))
+            return
+        verdict = lane.reject(error)
+        if verdict is not None and verdict.guilty:
+            self._actions.append(Rejected(lane.type_url, verdict.guilty, error))
+        if verdict is not None and verdict.doubted:
+            self._actions.append(Doubted(lane.type_url, verdict.doubted, error))
+
+    def _delta(self, lane: Lane, request: DeltaRequest) -> None:
+        target = self._source(lane.type_url).shelf(lane.type_url)
+        self._drop(lane, request.unsubscribe)
+        if lane.asked:
+            lane.subscribe(request.subscribe, target)
+            fresh = [name for name in request.subscribe if name != WILDCARD]
+        else:
+            fresh = lane.open(request.subscribe, request.initial_versions, target)
+        self._asked_for(lane, fresh)
+
+    def _state_of_the_world(self, lane: Lane, request: SotwRequest) -> None:
+        target = self._source(lane.type_url).shelf(lane.type_url)
+        if not lane.asked:
+            self._asked_for(lane, lane.open(request.names, {}, target))
+            return
+        wanted = set(request.names)
+        if not wanted and lane.wildcard and not lane.names:
+            return  # the implicit wildcard goes on
+        current = lane.names | ({ResourceName(WILDCARD)} if lane.wildcard else set())
+        self._drop(lane, tuple(sorted(current - wanted)))
+        fresh = sorted(wanted - current)
+        lane.subscribe(fresh, target)
+        self._asked_for(lane, [name for name in fresh if name != WILDCARD])
+
+    def _drop(self, lane: Lane, names: tuple[ResourceName, ...]) -> None:
+        lane.unsubscribe(names)
+        if lane.type_url == RDS:
+            for name in names:
+                self._virtual_hosts.forget(name)
+
+    def _asked_for(self, lane: Lane, fresh: list[ResourceName]) -> None:
+        target = self._snapshot.shelf(lane.type_url)
+        absent = tuple(name for name in fresh if name not in target)
+        if absent:
+            self._actions.append(Asked(lane.type_url, absent))
+        if lane.type_url == RDS and self._is_delta:
+            for name in fresh:
+                self._virtual_hosts.follow(name, self._round.shelf(VHDS))
+
+    @property
+    def _virtual_hosts(self) -> VirtualHostLane:
+        lane = self._lanes[VHDS]
+        assert isinstance(lane, VirtualHostLane)
+        return lane
+
+    # --- pushes ------------------------------------------------------------------------------------------------------
+
+    def _source(self, type_url: str) -> Snapshot:
+        return self._round if type_url in _IN_ROUNDS else self._snapshot
+
+    def _advance(self) -> None:
+        held_back = self._pass()
+        if self._round is not self._snapshot and not any(self._is_busy(url, held_back) for url in _IN_ROUNDS):
+            self._round = self._snapshot
+            self._pass()
+        asked = [lane.synced_version for lane in self._lanes.values() if lane.asked]
+        if all(self._lanes[url].asked for url in self._expects):
+            self.synced_version = max(self.synced_version, min(asked, default=NEVER_SYNCED))
+
+    def _pass(self) -> set[str]:
+        """Send what may be sent now; returns the types that must wait for others."""
+        held_back: set[str] = set()
+        for url, lane in self._lanes.items():
+            if self._must_wait(url, held_back):
+                held_back.add(url)
+            else:
+                self._push(lane, may_remove=url not in REMOVALS_AFTER)
+        for url in (CDS, EDS, SDS):
+            if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
+                self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
+        return held_back
+
+    def _is_busy(self, url: str, held_back: set[str]) -> bool:
+        """Whether `url` still has to get somewhere. Mere endpoint updates make nobody wait."""
+        push = self._lanes[url].outstanding
+        if push is None or self._lanes[url].overdue:
+            return url in held_back
+        return url != EDS or push.opens
+
+    def _must_wait(self, url: str, held_back: set[str]) -> bool:
+        if url == VHDS and self._lanes[RDS].owed:
+            return True  # their route configuration is not on the wire yet: Envoy would drop them
+        return any(self._is_busy(other, held_back) for other in CHANGES_AFTER.get(url, ()))
+
+    def _lingers(self, url: str) -> bool:
+        """Whether what `url` no longer needs is still used by configuration the client kept by refusing its successor."""
+        refused = any(self._lanes[other].rejected for other in (LDS, RDS, VHDS))
+        return refused and len(self._lanes[url].differs) <= MOST_LINGERING
+
+    def _push(self, lane: Lane, *, may_remove: bool, is_final: bool = False) -> None:
+        if lane.outstanding is not None or not (lane.asked or lane.owed):
+            return
+        source = self._source(lane.type_url)
+        target = source.shelf(lane.type_url)
+        if not lane.is_idle_at(target):
+            draft = lane.draft(target, may_remove=may_remove)
+            if self._is_worth_sending(lane, draft):
+                self._send(lane, draft, source.version)
+                return
+            lane.owed.difference_update(draft.missing)
+            lane.settle(draft, moves_base=lane.asked)
+        if lane.asked and (is_final or lane.type_url != CDS):  # the clusters' removals come last
+            lane.synced_version = source.version
+
+    def _is_worth_sending(self, lane: Lane, draft: Draft) -> bool:
+        if draft.send or (not lane.greeted and lane.asked and (lane.wildcard or not self._is_delta)):
+            return True
+        if self._is_delta:
+            return bool(draft.remove or (draft.missing and lane.type_url != VHDS))
+        return bool(draft.remove and lane.type_url in _WHOLE_SETS)
+
+    def _send(self, lane: Lane, draft: Draft, version: int) -> None:
+        nonce = Nonce(f"{version}.{next(self._nonces)}")
+        lane.sent(Push(nonce, draft, version, moves_base=lane.asked, opens=lane.opens(draft)))
+        removed = self._removed(lane, draft)
+        if self._is_delta:
+            contents, refused = self._contents(list(draft.send.values()))
+            removed = (*removed, *refused)
+            body = delta_response(lane.type_url, nonce, contents, removed)
+        else:
+            contents, _ = self._contents(self._whole(lane, draft))
+            body = sotw_response(lane.type_url, nonce, str(version), contents)
+        names = tuple(content.name for content in contents)
+        self._actions.append(Send(lane.type_url, nonce, names, removed, body))
+        if lane.type_url == CDS:
+            self._warm(draft)
+
+    def _removed(self, lane: Lane, draft: Draft) -> tuple[ResourceName, ...]:
+        if lane.type_url == VHDS:  # never for a name asked for: Envoy's on-demand lookup would hang (envoy#47201)
+            return tuple(draft.remove)
+        return (*draft.remove, *draft.missing)
+
+    def _warm(self, clusters: Draft) -> None:
+        endpoints = self._lanes[EDS]
+        endpoints.owed.update(name for name in clusters.send if endpoints.covers(name))
+
+    def _whole(self, lane: Lane, draft: Draft) -> list[Entry]:
+        """State of the world: everything the client is to hold after this response, for the types that list it all."""
+        if lane.type_url not in _WHOLE_SETS:
+            return list(draft.send.values())
+        entries: list[Entry] = []
+        for name in sorted(draft.target.keys() | draft.left_out.keys()):
+            entry = draft.left_out[name] if name in draft.left_out else draft.target[name]
+            if isinstance(entry, Resource) and lane.covers(name):
+                entries.append(entry)
+        return entries
+
+    def _contents(self, entries: list[Entry]) -> tuple[list[Content], list[ResourceName]]:
+        contents, refused = [], []
+        for entry in entries:
+            body = entry.body if isinstance(entry, Resource) else self._secrets(entry)
+            if body is None:  # this identity may not have the secret: the same answer as when there is none
+                refused.append(entry.name)
+            else:
+                contents.append(Content(entry.name, entry.version, body))
+        return contents, refused

@@ -1,0 +1,372 @@
+"""What one client holds, wants and has refused of one resource type. No order between types: see `conversation.py`.
+
+Theory of operation. A lane does not keep a table of the client's resources. It keeps a pointer to the shelf (shared by
+all streams) that the client was last brought up to, `base`, and the names where the client differs from it:
+
+    known(name) = differs[name] if present, else base[name] if the client subscribes to it, else nothing
+
+Drafting compares `base` with the newest shelf (a difference shared by all streams) plus the few names in `differs` and
+`owed`. At most one response is outstanding; when it is acknowledged, `base` moves to the shelf it was made from, and
+what was left out stays behind in `differs`. A client that answers nothing therefore costs one response, however often
+the snapshot changes.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tulle.xds.blame import suspects
+from tulle.xds.names import WILDCARD, Nonce, ResourceName, TypeUrl, Version
+from tulle.xds.resource import Entry
+from tulle.xds.snapshot import EMPTY, Comparisons, Shelf, route_of
+
+_IMPLICIT_WILDCARD = frozenset((TypeUrl.CDS, TypeUrl.LDS, TypeUrl.VHDS))
+_APPLIED_SINGLY = frozenset((TypeUrl.CDS, TypeUrl.LDS))
+"""Types of which Envoy applies the good resources of a response it refuses; of others the whole response is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A resource the client says it holds from an earlier stream."""
+
+    version: Version
+
+
+Known = Entry | Stated
+
+
+@dataclass(slots=True)
+class Draft:
+    """What the next response would do."""
+
+    target: Shelf
+    send: dict[ResourceName, Entry] = field(default_factory=dict)
+    remove: list[ResourceName] = field(default_factory=list)
+    left_out: dict[ResourceName, Known | None] = field(default_factory=dict)
+    """Names that differ from `target` but must wait or were refused, with what the client holds instead."""
+    missing: list[ResourceName] = field(default_factory=list)
+    """Names asked for just now which the shelf does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """The outstanding response of a lane."""
+
+    nonce: Nonce
+    draft: Draft
+    snapshot_version: int
+    moves_base: bool
+    opens: bool
+    """Carries something the client did not have at all: what points at it should wait."""
+
+    @property
+    def versions(self) -> dict[ResourceName, Version]:
+        """What it carries."""
+        return {name: entry.version for name, entry in self.draft.send.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a refused push was judged."""
+
+    guilty: Mapping[ResourceName, Version]
+    doubted: tuple[ResourceName, ...]
+    """Not judged yet: each half will be tried alone."""
+
+
+class Lane:
+    """One resource type of one stream."""
+
+    __slots__ = (
+        "_comparisons",
+        "asked",
+        "base",
+        "differs",
+        "greeted",
+        "last_nonce",
+        "names",
+        "outstanding",
+        "overdue",
+        "owed",
+        "rejected",
+        "synced_version",
+        "trials",
+        "type_url",
+        "wildcard",
+    )
+
+    def __init__(self, type_url: str, comparisons: Comparisons) -> None:
+        self.type_url = type_url
+        self._comparisons = comparisons
+        self.asked = False  # the client has sent a request of this type
+        self.greeted = False  # it has been sent a response
+        self.wildcard = False
+        self.names: set[ResourceName] = set()
+        self.base: Shelf = EMPTY
+        self.differs: dict[ResourceName, Known | None] = {}
+        self.owed: set[ResourceName] = set()  # must be sent even when the version is the one it had
+        self.rejected: dict[ResourceName, Version] = {}
+        self.trials: deque[frozenset[ResourceName]] = deque()
+        self.outstanding: Push | None = None
+        self.overdue = False
+        self.last_nonce = Nonce("")
+        self.synced_version = -1  # the newest snapshot version of which nothing is left to deliver here
+
+    # --- what the client wants ---------------------------------------------------------------------------------------
+
+    def covers(self, name: ResourceName) -> bool:
+        """Whether the client subscribes to `name`."""
+        return self.wildcard or name in self.names
+
+    def known(self, name: ResourceName) -> Known | None:
+        """What the client holds under `name`, as far as it has said."""
+        if name in self.differs:
+            return self.differs[name]
+        return self.base.get(name) if self.covers(name) else None
+
+    def open(
+        self, names: Iterable[ResourceName], initial: Mapping[ResourceName, Version], target: Shelf
+    ) -> list[ResourceName]:
+        """The first request of this type; returns the names the client starts without."""
+        self.asked = True
+        names = list(names)
+        under_way = self.outstanding.draft.send if self.outstanding else {}
+        for name, version in initial.items():
+            if name not in self.differs and name not in under_way:
+                self.differs[name] = Stated(version)
+        if not names and self.type_url in _IMPLICIT_WILDCARD:
+            self.wildcard = True
+        fresh = [name for name in names if name not in initial]
+        self.names.update(_shared(name, target) for name in names if name in initial)
+        self.subscribe(fresh, target)
+        return [name for name in fresh if name != WILDCARD]
+
+    def subscribe(self, names: Iterable[ResourceName], target: Shelf) -> None:
+        """The client asks for `names` and must be answered, even with what it had before."""
+        for name in names:
+            if name == WILDCARD:
+                if not self.wildcard:
+                    self.differs |= {
+                        held: None for held in self.base if held not in self.differs and not self.covers(held)
+                    }
+                self.wildcard = True
+                continue
+            self.names.add(_shared(name, target))
+            self.owe(name)
+
+    def owe(self, name: ResourceName) -> None:
+        """The client holds nothing under `name` and is to get it, whatever was sent before."""
+        self.owed.add(name)
+        self.differs[name] = None
+        self.rejected.pop(name, None)
+
+    def unsubscribe(self, names: Iterable[ResourceName]) -> None:
+        """The client drops `names`."""
+        for name in names:
+            if name == WILDCARD:
+                self.wildcard = False
+                continue
+            self.names.discard(name)
+            self.owed.discard(name)
+            self.differs.pop(name, None)
+            self.rejected.pop(name, None)
+            if self.covers(name):  # still wanted by the wildcard: the protocol wants it sent, or said to be gone
+                self.owe(name)
+
+    # --- what to send ------------------------------------------------------------------------------------------------
+
+    def draft(self, target: Shelf, *, may_remove: bool) -> Draft:
+        """What would bring the client from what it holds to `target`. Costs the difference, not the size."""
+        draft = Draft(target)
+        allowed = self._trial(target)
+        for name in sorted(self._candidates(target)):
+            entry, have = target.get(name), self.known(name)
+            if entry is None:
+                self._draft_absent(draft, name, have, may_remove=may_remove)
+            elif not self.covers(name):
+                self.differs.pop(name, None)
+            elif allowed is not None and name not in allowed:
+                draft.left_out[name] = have
+            elif name in self.owed:
+                draft.send[name] = entry
+            elif have is not None and have.version == entry.version:
+                continue  # agrees: `settle` forgets that it ever differed
+            elif self.rejected.get(name) == entry.version:
+                draft.left_out[name] = have
+            else:
+                draft.send[name] = entry
+        return draft
+
+    def _draft_absent(self, draft: Draft, name: ResourceName, have: Known | None, *, may_remove: bool) -> None:
+        if name in self.owed:
+            draft.missing.append(name)
+        elif have is not None and may_remove:
+            draft.remove.append(name)
+        elif have is not None:
+            draft.left_out[name] = have
+
+    def _candidates(self, target: Shelf) -> set[ResourceName]:
+        if not self.asked:
+            return set(self.owed)
+        found = self.owed | self.differs.keys()
+        if target is not self.base:
+            changed, removed = self._comparisons.difference(self.base, target)
+            found.update(self._covered(changed), self._covered(removed))
+        return found
+
+    def _covered(self, names: frozenset[ResourceName]) -> Iterable[ResourceName]:
+        return names if self.wildcard else self.names & names
+
+    def _trial(self, target: Shelf) -> frozenset[ResourceName] | None:
+        while self.trials:
+            waiting = frozenset(name for name in self.trials[0] if self._still_to_send(name, target.get(name)))
+            if waiting:
+                return waiting
+            self.trials.popleft()
+        return None
+
+    def _still_to_send(self, name: ResourceName, entry: Entry | None) -> bool:
+        if entry is None or not self.covers(name) or self.rejected.get(name) == entry.version:
+            return False
+        have = self.known(name)
+        return have is None or have.version != entry.version
+
+    def is_idle_at(self, target: Shelf) -> bool:
+        """Whether there is nothing to draft: the usual answer, found without work."""
+        return target is self.base and self.greeted and not self.differs and not self.owed
+
+    def opens(self, draft: Draft) -> bool:
+        """Whether `draft` brings something the client lacks or waits for."""
+        return any(name in self.owed or self.known(name) is None for name in draft.send)
+
+    def sent(self, push: Push) -> None:
+        """`push` is on the wire. A name asked for again from now on is owed again."""
+        self.outstanding, self.last_nonce, self.greeted = push, push.nonce, True
+        self.owed.difference_update(push.draft.send, push.draft.missing)
+
+    # --- what the client said ----------------------------------------------------------------------------------------
+
+    def settle(self, draft: Draft, *, moves_base: bool = True) -> None:
+        """The client now holds `draft.target`, except for what was left out."""
+        done = [name for name in (*draft.send, *draft.remove, *draft.missing) if name not in self.owed]
+        waiting = {name: known for name, known in draft.left_out.items() if name not in self.owed}
+        for name in done:
+            self.differs.pop(name, None)
+        if moves_base:
+            for name in [n for n, known in self.differs.items() if _agrees(known, draft.target.get(n))]:
+                if name not in self.owed:
+                    del self.differs[name]
+            for name in [n for n in self.rejected if n not in draft.target]:
+                del self.rejected[name]
+            self.base = draft.target
+        else:
+            self.differs |= {name: draft.send[name] for name in done if name in draft.send}
+        self.differs |= {name: known for name, known in waiting.items() if known is not None or self.covers(name)}
+
+    def accept(self) -> Push | None:
+        """The outstanding push was acknowledged."""
+        push = self._answered()
+        if push is not None:
+            for name in push.draft.send:
+                self.rejected.pop(name, None)
+            self.settle(push.draft, moves_base=push.moves_base)
+            self._synced(push)
+        return push
+
+    def _synced(self, push: Push) -> None:
+        lingers = self.type_url == TypeUrl.CDS and any(name not in push.draft.target for name in push.draft.left_out)
+        if push.moves_base and not self.trials and not lingers:
+            self.synced_version = push.snapshot_version
+
+    def reject(self, detail: str) -> Verdict | None:
+        """The outstanding push was refused: find the guilty, remember them, plan to deliver the rest."""
+        push = self._answered()
+        if push is None:
+            return None
+        names = tuple(push.draft.send)
+        guilty = names if len(names) == 1 else suspects(detail, names)
+        doubted: tuple[ResourceName, ...] = ()
+        lost = set(guilty)
+        if guilty and self.type_url not in _APPLIED_SINGLY:
+            lost = set(names)  # the innocent went down with them; they are sent again
+        elif not guilty:
+            doubted, lost = names, set(names)
+            half = len(names) // 2
+            self.trials.extend(frozenset(part) for part in (names[:half], names[half:]) if part)
+        for name in set(names) - lost:
+            self.rejected.pop(name, None)
+        verdict = Verdict({name: push.draft.send[name].version for name in guilty}, doubted)
+        self.rejected |= verdict.guilty
+        self._settle_refused(push, lost)
+        return verdict
+
+    def _settle_refused(self, push: Push, lost: set[ResourceName]) -> None:
+        send = push.draft.send
+        left_out = push.draft.left_out | {name: self._lost(name, send[name]) for name in send if name in lost}
+        kept = {name: entry for name, entry in send.items() if name not in lost}
+        draft = Draft(push.draft.target, kept, push.draft.remove, left_out, push.draft.missing)
+        self.settle(draft, moves_base=push.moves_base)
+        if all(self.rejected.get(name) == send[name].version for name in lost):
+            self._synced(push)
+
+    def _lost(self, name: ResourceName, entry: Entry) -> Known | None:
+        have = self.known(name)
+        if have is not None and have.version == entry.version:
+            return None  # a repetition was lost: forget that it was there, so that it is sent again
+        return have
+
+    def _answered(self) -> Push | None:
+        push, self.outstanding, self.overdue = self.outstanding, None, False
+        if push is not None and self.trials and set(push.draft.send) & self.trials[0]:
+            self.trials.popleft()
+        return push
+
+    def held(self) -> dict[ResourceName, Version]:
+        """The versions this client holds, by name; walks them all."""
+        names = self.base.keys() | self.differs.keys()
+        known = ((name, self.known(name)) for name in sorted(names))
+        return {name: entry.version for name, entry in known if entry is not None}
+
+
+def _shared(name: ResourceName, target: Shelf) -> ResourceName:
+    """The shelf's own string: a thousand names subscribed to by a thousand streams are a thousand strings."""
+    entry = target.get(name)
+    return name if entry is None else entry.name
+
+
+def _agrees(known: Known | None, entry: Entry | None) -> bool:
+    if known is None or entry is None:
+        return known is entry
+    return known.version == entry.version
+
+
+class VirtualHostLane(Lane):
+    """VHDS: its one wildcard subscription means the virtual hosts of the route configurations the client holds.
+
+    Envoy sends no VHDS request for a route configuration that appears later, and drops virtual hosts that come before
+    it (docs/facts/envoy.md §1): so they follow the RDS subscription, not a request of their own.
+    """
+
+    __slots__ = ("_routes",)
+
+    def __init__(self, comparisons: Comparisons, routes: Lane) -> None:
+        super().__init__(TypeUrl.VHDS, comparisons)
+        self._routes = routes
+
+    def covers(self, name: ResourceName) -> bool:
+        """Asked for by name, or of a route configuration the client has."""
+        return name in self.names or self._routes.covers(ResourceName(route_of(name)))
+
+    def _covered(self, names: frozenset[ResourceName]) -> Iterable[ResourceName]:
+        return (name for name in names if self.covers(name))
+
+    def follow(self, route: ResourceName, target: Shelf) -> None:
+        """The client starts with an empty `route`: all its virtual hosts are owed right behind it."""
+        for name in self._comparisons.virtual_hosts(target, route):
+            self.owe(name)
+
+    def forget(self, route: ResourceName) -> None:
+        """The client dropped `route` and its virtual hosts with it."""
+        for names in (self.owed, self.differs, self.rejected):
+            for name in [n for n in names if route_of(n) == route]:
+                names.discard(name) if isinstance(names, set) else names.pop(name, None)

@@ -1,0 +1,94 @@
+"""What every client of one view should hold, and the difference between two such states.
+
+A snapshot is immutable and shared by all streams that show the same view; it knows no stream. Maps of types that did
+not change are the same object in the next snapshot: that identity makes "nothing to do" free.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from tulle.xds.names import ResourceName, TypeUrl
+from tulle.xds.resource import Entry
+
+Shelf = Mapping[ResourceName, Entry]
+"""All resources of one type, by name."""
+EMPTY: Shelf = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The resources of one view at one moment."""
+
+    version: int
+    """Grows with every change of this control plane; means nothing to another replica."""
+    types: Mapping[TypeUrl, Shelf] = field(repr=False)
+
+    def shelf(self, type_url: str) -> Shelf:
+        """The resources of one type; empty for a type this view has none of."""
+        return self.types.get(type_url, EMPTY)  # type: ignore[call-overload,no-any-return]
+
+
+class Difference(NamedTuple):
+    """How one shelf became another."""
+
+    changed: frozenset[ResourceName]
+    """Added, or of another version."""
+    removed: frozenset[ResourceName]
+
+
+def difference(old: Shelf, new: Shelf) -> Difference:
+    """Compare two shelves; O(names), or nothing when they are the same object."""
+    if old is new:
+        return Difference(frozenset(), frozenset())
+    changed = frozenset(name for name, entry in new.items() if name not in old or old[name].version != entry.version)
+    return Difference(changed, frozenset(name for name in old if name not in new))
+
+
+class Comparisons:
+    """Differences and groupings that many streams ask for, computed once.
+
+    One instance is shared by all conversations of a process. It remembers a bounded number of pairs of shelves, by
+    identity; `publish` puts in a difference the compiler already knows, so that no shelf is walked at all.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self._capacity = capacity
+        self._differences: OrderedDict[tuple[int, int], tuple[Shelf, Shelf, Difference]] = OrderedDict()
+        self._routes: OrderedDict[int, tuple[Shelf, Mapping[str, tuple[ResourceName, ...]]]] = OrderedDict()
+
+    def publish(self, old: Shelf, new: Shelf, known: Difference) -> None:
+        """Remember a difference found elsewhere."""
+        self._differences[id(old), id(new)] = (old, new, known)  # holding the shelves keeps their ids unique
+        if len(self._differences) > self._capacity:
+            self._differences.popitem(last=False)
+
+    def difference(self, old: Shelf, new: Shelf) -> Difference:
+        """`difference(old, new)`, walked at most once while it is remembered."""
+        remembered = self._differences.get((id(old), id(new)))
+        if remembered is not None:
+            return remembered[2]
+        found = difference(old, new)
+        if old is not new:
+            self.publish(old, new, found)
+        return found
+
+    def virtual_hosts(self, shelf: Shelf, route_configuration: str) -> tuple[ResourceName, ...]:
+        """The VHDS names that belong to one route configuration: those before whose first `/` its name stands."""
+        remembered = self._routes.get(id(shelf))
+        if remembered is None:
+            groups: dict[str, list[ResourceName]] = {}
+            for name in shelf:
+                groups.setdefault(route_of(name), []).append(name)
+            remembered = (shelf, {route: tuple(names) for route, names in groups.items()})
+            self._routes[id(shelf)] = remembered
+            if len(self._routes) > self._capacity:
+                self._routes.popitem(last=False)
+        return remembered[1].get(route_configuration, ())
+
+
+def route_of(virtual_host: str) -> str:
+    """`9080` of `9080/reviews`: the route configuration a VHDS resource reaches (Envoy matches up to the first `/`)."""
+    return virtual_host.partition("/")[0]

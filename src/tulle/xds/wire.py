@@ -1,0 +1,88 @@
+"""Bytes of the discovery service to events, and answers to bytes. Knows the messages, not the conversation.
+
+A gRPC server uses identity serialisers and these functions; it needs no generated code:
+the methods are `/envoy.service.discovery.v3.AggregatedDiscoveryService/{Delta,Stream}AggregatedResources`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tulle.xds import api, schema
+from tulle.xds.events import DeltaRequest, SotwRequest
+from tulle.xds.names import Nonce, ResourceName, Version
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+DELTA = "DeltaAggregatedResources"
+STATE_OF_THE_WORLD = "StreamAggregatedResources"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientNode:
+    """What the first request of a stream says about the client. It proves nothing: identity comes from the socket."""
+
+    id: str
+    cluster: str
+    metadata: dict[str, Any]
+
+
+def _node(request: "api.DeltaDiscoveryRequest | api.DiscoveryRequest") -> ClientNode | None:
+    if not request.HasField("node"):
+        return None
+    return ClientNode(request.node.id, request.node.cluster, schema.to_dict(request.node.metadata))
+
+
+def _error(request: "api.DeltaDiscoveryRequest | api.DiscoveryRequest") -> str | None:
+    return request.error_detail.message if request.HasField("error_detail") else None
+
+
+def read_delta(received: bytes) -> tuple[DeltaRequest, ClientNode | None]:
+    """Parse a DeltaDiscoveryRequest; `google.protobuf.message.DecodeError` when it is none."""
+    request = api.DeltaDiscoveryRequest.FromString(received)
+    return (
+        DeltaRequest(
+            type_url=request.type_url,
+            subscribe=tuple(map(ResourceName, request.resource_names_subscribe)),
+            unsubscribe=tuple(map(ResourceName, request.resource_names_unsubscribe)),
+            initial_versions={ResourceName(n): Version(v) for n, v in request.initial_resource_versions.items()},
+            nonce=Nonce(request.response_nonce),
+            error=_error(request),
+        ),
+        _node(request),
+    )
+
+
+def read_sotw(received: bytes) -> tuple[SotwRequest, ClientNode | None]:
+    """Parse a DiscoveryRequest; `google.protobuf.message.DecodeError` when it is none."""
+    request = api.DiscoveryRequest.FromString(received)
+    names = tuple(map(ResourceName, request.resource_names))
+    return (
+        SotwRequest(request.type_url, names, Nonce(request.response_nonce), _error(request)),
+        _node(request),
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Content:
+    """One resource on its way out: what it is called and the bytes of its `Any`."""
+
+    name: ResourceName
+    version: Version
+    body: bytes
+
+
+def delta_response(type_url: str, nonce: str, contents: Iterable[Content], removed: Iterable[str]) -> bytes:
+    """A serialised DeltaDiscoveryResponse."""
+    response = api.DeltaDiscoveryResponse(type_url=type_url, nonce=nonce, removed_resources=removed)
+    for content in contents:
+        resource = response.resources.add(name=content.name, version=content.version)
+        resource.resource.MergeFromString(content.body)
+    return schema.to_bytes(response)
+
+
+def sotw_response(type_url: str, nonce: str, version: str, contents: Iterable[Content]) -> bytes:
+    """A serialised DiscoveryResponse."""
+    response = api.DiscoveryResponse(type_url=type_url, nonce=nonce, version_info=version)
+    for content in contents:
+        response.resources.add().MergeFromString(content.body)
+    return schema.to_bytes(response)
