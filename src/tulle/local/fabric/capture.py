@@ -80,6 +80,9 @@ def _filter(batch: nft.Batch, network: Network) -> None:
     # A packet dropped on its way out fails the sender's call with EPERM at once: no time-outs for the workload.
     batch.chain(nft.INET, _TABLE, "output", nft.Hook("filter", nft.OUTPUT, 0, nft.DROP))
     batch.rule(nft.INET, _TABLE, "output", nft.into_link("lo"), accept)
+    # Whatever translates service addresses has had its turn: this one has no endpoints (kube-proxy refuses it too).
+    services = nft.target_in(IPv4Network(network.services))
+    batch.rule(nft.INET, _TABLE, "output", nft.is_ipv4(), nft.protocol_is(nft.TCP), services, nft.reset())
     batch.rule(nft.INET, _TABLE, "output", nft.is_ipv4(), nft.protocol_is(nft.TCP), accept)
     to_dns = (nft.is_ipv4(), dns, nft.protocol_is(nft.UDP), nft.target_port_is(network.dns_port))
     batch.rule(nft.INET, _TABLE, "output", *to_dns, accept)
@@ -108,7 +111,7 @@ def bridge_rules(network: Network) -> nft.Batch:
 def vip_rules(vips: tuple[Vip, ...]) -> nft.Batch:
     """The VIPs of a pod without a sidecar, replacing those it had: kube-proxy's iptables mode, in the pod itself.
 
-    Cost: one rule per endpoint. A VIP without endpoints is left to the network, where nothing answers.
+    Cost: one rule per endpoint. A VIP without endpoints, or without rules, refuses connections.
     """
     batch = nft.Batch()
     batch.table(nft.IPV4, _VIPS)

@@ -14,7 +14,6 @@ or Envoy; `init` is the other end of the socket.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import signal
@@ -252,19 +251,22 @@ class Fabric:
     async def run_in_pod(self, command: Command, timeout: float = 30.0, into: Process | None = None) -> Finished:  # noqa: ASYNC109 - kills the process, which a cancelled wait would not
         """Run a command to its end and keep what it printed; killed after `timeout` seconds."""
         readers, writers = zip(os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC), strict=True)
-        collected = asyncio.gather(*(_all_of(reader) for reader in readers))
+        outputs = [_Output(reader) for reader in readers]
         try:
-            process = await self.spawn(command, writers[0], writers[1], into)
+            try:
+                process = await self.spawn(command, writers[0], writers[1], into)
+            finally:
+                for writer in writers:
+                    os.close(writer)
+            try:
+                exited = await asyncio.wait_for(process.wait(), timeout)
+            except TimeoutError:
+                await self.signal(process, signal.SIGKILL)
+                exited = await process.wait()
+            return Finished(exited, *(output.rest() for output in outputs))
         finally:
-            for writer in writers:
-                os.close(writer)
-        try:
-            exited = await asyncio.wait_for(process.wait(), timeout)
-        except TimeoutError:
-            await self.signal(process, signal.SIGKILL)
-            exited = await process.wait()
-        stdout, stderr = await collected
-        return Finished(exited, stdout, stderr)
+            for output in outputs:
+                output.close()
 
     async def _ask(
         self, request: Callable[[int], wire.Request], descriptors: Sequence[int] = (), command: Command | None = None
@@ -410,10 +412,33 @@ async def _connected(opened: socket.socket) -> None:
         raise OSError(number, os.strerror(number))
 
 
-async def _all_of(descriptor: int) -> bytes:
-    reader = asyncio.StreamReader()
-    transport, _protocol = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
-    )
-    with contextlib.closing(transport):
-        return await reader.read()
+class _Output:
+    """What a process writes into a pipe, kept while it runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> bool:
+        try:
+            piece = os.read(self._descriptor, 65536)
+        except BlockingIOError:
+            return False
+        if not piece:
+            self._loop.remove_reader(self._descriptor)
+        self._kept.append(piece)
+        return bool(piece)
+
+    def rest(self) -> bytes:
+        """Everything written so far; a child left behind may hold the pipe open, so the end is not waited for."""
+        while self._read():
+            pass
+        return b"".join(self._kept)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)

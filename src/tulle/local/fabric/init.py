@@ -30,7 +30,8 @@ class _Process:
 
     pid: int
     reaper: int
-    owns_reaper: bool
+    pid_ns: int | None
+    """The sandbox's pid namespace, held by its first process; None for one that joined."""
     request: wire.Spawn
     starting: int | None
 
@@ -143,48 +144,51 @@ class Init:
         logs = (descriptors[0], descriptors[1])
         try:
             if request.into is None:
-                reaper, pid = self._fork_sandbox(request, network, logs, failing)
+                reaper, pid, pid_ns = self._fork_sandbox(request, network, logs, failing)
             else:
-                reaper, pid = self._fork_into(request, request.into, network, logs, failing)
+                reaper, pid, pid_ns = self._fork_into(request, request.into, network, logs, failing)
         except OSError:
             os.close(failed)
             raise
         finally:
             os.close(failing)
-        self._processes[pid] = _Process(pid, reaper, request.into is None, request, failed)
+        self._processes[pid] = _Process(pid, reaper, pid_ns, request, failed)
         self._selector.register(failed, selectors.EVENT_READ, pid)
 
-    def _fork_sandbox(self, request: wire.Spawn, network: int, logs: tuple[int, int], failing: int) -> tuple[int, int]:
+    def _fork_sandbox(
+        self, request: wire.Spawn, network: int, logs: tuple[int, int], failing: int
+    ) -> tuple[int, int, int | None]:
         kernel.unshare(kernel.NEWPID)
         try:
             reaper = os.fork()
             if reaper == 0:
                 _run_or_exit(failing, sandbox.reap_forever)
+            # Now, from here: the reaper's own /proc entry is closed to everybody, to us too.
+            pid_ns = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
             pid = os.fork()
             if pid == 0:
                 _run_or_exit(failing, lambda: sandbox.become(request, network, logs))
         finally:
             kernel.setns(self._own_pid_ns, kernel.NEWPID)
-        return reaper, pid
+        return reaper, pid, pid_ns
 
     def _fork_into(
         self, request: wire.Spawn, into: int, network: int, logs: tuple[int, int], failing: int
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, int | None]:
         host = self._processes.get(into)
-        if host is None or host.starting is not None or host.request.kind != "workload":
+        if host is None or host.starting is not None or host.pid_ns is None or host.request.kind != "workload":
             raise OSError(3, f"no running workload {into}")
         namespaces = sandbox.open_namespaces(into)
-        pid_ns = os.open(f"/proc/{host.reaper}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            kernel.setns(pid_ns, kernel.NEWPID)
+            kernel.setns(host.pid_ns, kernel.NEWPID)
             pid = os.fork()
             if pid == 0:
                 _run_or_exit(failing, lambda: sandbox.join(request, network, logs, namespaces))
         finally:
             kernel.setns(self._own_pid_ns, kernel.NEWPID)
-            for fd in (pid_ns, *namespaces.values()):
+            for fd in namespaces.values():
                 os.close(fd)
-        return host.reaper, pid
+        return host.reaper, pid, None
 
     def _started(self, process: _Process) -> None:
         """Answer a `Spawn`: the pipe closed (the program runs) or carried the reason why not."""
@@ -198,8 +202,7 @@ class Init:
             number, _, text = reason.partition(" ")
             self._send(wire.Refused(process.request.seq, int(number), text))
             del self._processes[process.pid]
-            if process.owns_reaper:
-                os.kill(process.reaper, signal.SIGKILL)
+            _end_sandbox(process)
             return
         descriptor = os.pidfd_open(process.pid)
         self._send(wire.Done(process.request.seq, process.pid), descriptor)
@@ -219,8 +222,7 @@ class Init:
             self._started(process)
             if self._processes.pop(pid, None) is None:
                 continue
-            if process.owns_reaper:
-                os.kill(process.reaper, signal.SIGKILL)
+            _end_sandbox(process)
             code = os.waitstatus_to_exitcode(status)
             self._send(
                 wire.Exited(
@@ -231,6 +233,13 @@ class Init:
                     peak_memory_bytes=usage.ru_maxrss * 1024,
                 )
             )
+
+
+def _end_sandbox(process: _Process) -> None:
+    """With its first process a sandbox ends, as a container does: the kernel kills what the reaper leaves."""
+    if process.pid_ns is not None:
+        os.close(process.pid_ns)
+        os.kill(process.reaper, signal.SIGKILL)
 
 
 def _run_or_exit(failing: int, body: Callable[[], NoReturn]) -> NoReturn:

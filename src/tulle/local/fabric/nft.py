@@ -151,6 +151,11 @@ def verdict(code: int) -> Expression:
     return _expression("immediate", _number(1, 0), nested(2, nested(2, _number(1, code))))
 
 
+def reset() -> Expression:
+    """`reject with tcp reset`: the caller's `connect` is refused at once."""
+    return _expression("reject", _number(1, 1), attribute(2, b"\0"))
+
+
 def redirect_to(port: int) -> Expression:
     """`redirect to :PORT`: to this namespace's own address."""
     return _immediate(1, struct.pack(">H", port)) + _expression("redir", _number(1, 1), _number(2, 1))
