@@ -49,7 +49,7 @@ def listener(name: str, port: int, cluster: str) -> object:
 
 
 def cluster(name: str, port: int, *, http2: bool = False) -> object:
-    protocol = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
+    protocol: dict[str, object] = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     options = {"@type": TYPES + HTTP_OPTIONS, "explicit_http_config": protocol}
     endpoint = {"endpoint": {"address": address(port)}}
     return {
@@ -73,9 +73,8 @@ class Proxied:
         grpc = self._hops("grpc", ratings.ports["grpc"], http2=True)
         self.reviews = stack.enter_context(running("reviews", VERSION="v3", RATINGS_GRPC=f"127.0.0.1:{grpc}"))
         hops = {name: self._hops(name, process.ports["http"]) for name, process in self._named(details, ratings)}
-        self.page = stack.enter_context(
-            running("productpage", **{f"{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in hops.items()})
-        )
+        urls = {f"{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in hops.items()}
+        self.page = stack.enter_context(running("productpage", 1, **urls))
         self._hops("page", self.page.ports["http"], outer=self.entry)
         self._start(stack, home)
 
