@@ -2,10 +2,11 @@
 
 import gc
 import tracemalloc
+import weakref
 
 import pytest
 
-from tulle.engine import Database, EngineError, Input, query
+from tulle.engine import CycleError, Database, EngineError, Input, query
 
 cells = Input[int, int]("cells")
 by_half = cells.index("by_half", lambda key, value: (key // 2,))
@@ -164,6 +165,28 @@ def test_forgotten_memory_is_back_without_the_garbage_collector() -> None:
         tracemalloc.stop()
         gc.enable()
     assert kept < grown * 0.2  # dictionaries keep their size
+
+
+def test_members_of_a_cycle_are_freed_without_the_garbage_collector() -> None:
+    class Token:
+        pass
+
+    @query
+    def ring(db: Database, token: Token) -> int:
+        return ring(db, token)
+
+    db, token = Database(), Token()
+    alive = weakref.ref(token)
+    with pytest.raises(CycleError) as caught:
+        ring(db, token)
+    del caught, token
+    gc.collect()
+    gc.disable()
+    try:
+        db.collect()
+        assert (db.node_count, alive()) == (0, None)
+    finally:
+        gc.enable()
 
 
 def test_ten_thousand_nodes_fit_the_promised_memory() -> None:

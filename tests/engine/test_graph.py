@@ -1,5 +1,9 @@
 """What runs after an edit, counted; cycles; errors; depth. The programs are small and shared by the file."""
 
+import contextlib
+import gc
+import weakref
+
 import pytest
 
 from tulle.engine import CycleError, Database, EngineError, ImpureQuery, Input, InsideQuery, Singleton, query
@@ -181,6 +185,8 @@ def test_a_reader_that_caught_an_error_hears_of_the_cure(db: Database) -> None:
     assert root.value() == -1
     put(db, a=-4)
     assert root.value() == -1
+    put(db, a=5)  # equal to the answer before the error
+    assert root.value() == 5
 
 
 def test_an_error_is_raised_to_all_askers_of_one_question_by_one_run(db: Database) -> None:
@@ -203,6 +209,26 @@ def test_an_error_is_raised_to_all_askers_of_one_question_by_one_run(db: Databas
     with db.counting() as runs:
         assert thrice(db) == -4
     assert runs.by_query["checked"] == 1
+
+
+def test_an_error_and_its_frames_are_let_go_with_the_question() -> None:
+    class Load:
+        pass
+
+    alive: list[weakref.ref[Load]] = []
+
+    @query
+    def fails(db: Database) -> int:
+        load = Load()
+        alive.append(weakref.ref(load))
+        raise ValueError
+
+    db = Database()
+    with contextlib.suppress(ValueError):
+        fails(db)
+    gc.collect()
+    assert [ref() for ref in alive] == [None]
+    assert db.node_count == 1
 
 
 def test_an_answer_lost_to_an_error_counts_as_changed_when_it_returns(db: Database) -> None:

@@ -134,7 +134,7 @@ class Database:
                 for dep in memo.deps:
                     if dep.dependents is not None:
                         dep.dependents.discard(memo)
-                memo.deps = ()  # no reference cycle stays: the memory is back without a garbage collector
+                memo.deps = ()  # members of a CycleError ask each other: freed without a garbage collector
         for leaves in self.graph.leaves.values():
             for key in [key for key, leaf in leaves.items() if not leaf.dependents]:
                 del leaves[key]
