@@ -25,7 +25,7 @@ subscriptions with what they replace, so RDS and SDS need no repetition; where E
 Lanes (`lane.py`) know one type each; bytes are `wire.py`'s; sockets, clocks and fleets are `serve`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import count
 
 from tulle.xds.events import (
@@ -193,6 +193,9 @@ class Conversation:
             fresh = [name for name in request.subscribe if name != WILDCARD]
         else:
             fresh = lane.open(request.subscribe, request.initial_versions, target)
+            clusters = self._lanes[CDS].outstanding
+            if lane.type_url == EDS and clusters is not None:
+                self._warm(clusters.draft)  # the client wrote this before it saw the clusters change
         self._asked_for(lane, fresh)
 
     def _state_of_the_world(self, lane: Lane, request: SotwRequest) -> None:
@@ -236,26 +239,31 @@ class Conversation:
         return self._round if type_url in _IN_ROUNDS else self._snapshot
 
     def _advance(self) -> None:
-        held_back = self._pass()
-        if self._round is not self._snapshot and not any(self._is_busy(url, held_back) for url in _IN_ROUNDS):
+        held_back = self._pass(_IN_ROUNDS)
+        if not any(self._is_busy(url, held_back) for url in _IN_ROUNDS):
             self._round = self._snapshot
-            self._pass()
+        held_back = self._pass(self._lanes)
+        if self._round is self._snapshot:
+            for url in (EDS, SDS):
+                self._remove(url, held_back)
         asked = [lane.synced_version for lane in self._lanes.values() if lane.asked]
         if all(self._lanes[url].asked for url in self._expects):
             self.synced_version = max(self.synced_version, min(asked, default=NEVER_SYNCED))
 
-    def _pass(self) -> set[str]:
-        """Send what may be sent now; returns the types that must wait for others."""
+    def _pass(self, types: Collection[str]) -> set[str]:
+        """Send what may be sent now of `types`; returns those that must wait for others."""
         held_back: set[str] = set()
-        for url, lane in self._lanes.items():
+        for url in types:
             if self._must_wait(url, held_back):
                 held_back.add(url)
             else:
-                self._push(lane, may_remove=url not in REMOVALS_AFTER)
-        for url in (CDS, EDS, SDS):
-            if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
-                self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
+                self._push(self._lanes[url], may_remove=url not in REMOVALS_AFTER)
+        self._remove(CDS, held_back)
         return held_back
+
+    def _remove(self, url: str, held_back: set[str]) -> None:
+        if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
+            self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
 
     def _is_busy(self, url: str, held_back: set[str]) -> bool:
         """Whether `url` still has to get somewhere. Mere endpoint updates make nobody wait."""
