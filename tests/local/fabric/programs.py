@@ -99,6 +99,19 @@ def _listener(port: int, cluster: str) -> dict[str, Any]:
     }
 
 
+def _readiness() -> dict[str, Any]:
+    """A port that can be asked without making Envoy connect to itself."""
+    answer = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config",
+        "response": {"inline_string": "ready"},
+    }
+    return {
+        "name": "readiness",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 15021}},
+        "filter_chains": [{"filters": [{"name": "envoy.filters.network.direct_response", "typed_config": answer}]}],
+    }
+
+
 def _cluster(name: str, source: str) -> dict[str, Any]:
     mark = {"level": 1, "name": 36, "int_value": 1337, "state": "STATE_PREBIND"}
     return {
@@ -116,7 +129,7 @@ def _cluster(name: str, source: str) -> dict[str, Any]:
 ENVOY: dict[str, Any] = {
     "node": {"id": "test", "cluster": "test"},
     "static_resources": {
-        "listeners": [_listener(15001, "outbound"), _listener(15006, "inbound")],
+        "listeners": [_listener(15001, "outbound"), _listener(15006, "inbound"), _readiness()],
         "clusters": [_cluster("outbound", "0.0.0.0"), _cluster("inbound", "127.0.0.6")],
     },
 }
