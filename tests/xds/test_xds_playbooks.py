@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from xds_playbook import play
 
 PLAYBOOKS = sorted((Path(__file__).parent / "playbooks").glob("*.play"))

@@ -27,7 +27,6 @@ from tulle.xds.events import (
     Action,
     Asked,
     Closed,
-    DeltaRequest,
     Doubted,
     Overdue,
     Rejected,
