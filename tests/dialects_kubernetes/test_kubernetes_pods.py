@@ -3,7 +3,7 @@
 import pytest
 from kubernetes_worlds import C, pod, put, world
 
-from tulle.dialects import registry
+from tulle.dialects.kubernetes import registry
 from tulle.dialects.kubernetes.injection import Role, injects
 from tulle.model.keys import WorkloadKey
 

@@ -2,7 +2,7 @@
 
 from kubernetes_worlds import C, pod, put, service, world
 
-from tulle.dialects import registry
+from tulle.dialects.kubernetes import registry
 from tulle.model.keys import ServiceKey
 
 MANY = 30

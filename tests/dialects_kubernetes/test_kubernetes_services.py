@@ -3,7 +3,7 @@
 import pytest
 from kubernetes_worlds import C, as_object, pod, put, service, world
 
-from tulle.dialects import registry
+from tulle.dialects.kubernetes import namespaces, registry
 from tulle.dialects.kubernetes.protocols import port_protocol
 from tulle.model.intent import PortProtocol, Resolution
 from tulle.model.keys import ServiceKey, WorkloadKey
@@ -51,7 +51,7 @@ def test_cluster_ip_service():
     assert found.selector == (("app", "web"),)
     assert found.exported_to == ("*",)
     assert registry.services_in(db, C, "shop") == (found,)
-    assert registry.namespaces(db, C) == ("shop",)
+    assert namespaces(db, C) == ("shop",)
 
 
 def test_headless_has_no_vip():

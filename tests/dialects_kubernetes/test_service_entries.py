@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes_worlds import C, as_object, pod, put, world
 
-from tulle.dialects import registry
 from tulle.dialects.istio.addresses import assigned
 from tulle.dialects.istio.service_entry_checks import service_entry_problems
+from tulle.dialects.kubernetes import registry
 from tulle.model.intent import PortProtocol, Resolution
 from tulle.model.keys import ServiceKey
 from tulle.model.origin import Origin

@@ -1,6 +1,6 @@
 """ServiceEntries: each host is a service. Hosts without an address get one of the mesh's own.
 
-Knows no pod and no Kubernetes Service: `dialects/registry.py` adds what a workloadSelector selects. Checks of a written
+Knows no pod and no Kubernetes Service: `dialects/kubernetes/registry.py` adds what a workloadSelector selects. Checks of a written
 ServiceEntry are in `service_entry_checks.py`. Source: Istio API reference, networking/v1 ServiceEntry.
 """
 

@@ -1,1 +1,34 @@
 """The Kubernetes dialect: core objects as services, workloads and endpoints of the mesh (see README.md)."""
+
+from tulle.dialects.kubernetes.injection import Injection, Role, injects
+from tulle.dialects.kubernetes.namespace_labels import namespace, namespaces
+from tulle.dialects.kubernetes.pods import EVERYWHERE
+from tulle.dialects.kubernetes.registry import (
+    alias_target,
+    allocated,
+    endpoints,
+    secret_digest,
+    service,
+    services_in,
+    workload,
+    workloads_in,
+    workloads_selected,
+)
+
+__all__ = [
+    "EVERYWHERE",
+    "Injection",
+    "Role",
+    "alias_target",
+    "allocated",
+    "endpoints",
+    "injects",
+    "namespace",
+    "namespaces",
+    "secret_digest",
+    "service",
+    "services_in",
+    "workload",
+    "workloads_in",
+    "workloads_selected",
+]

@@ -11,7 +11,7 @@ from typing import Final
 from tulle.dialects.canonical import canonical_revision, canonical_service, locality
 from tulle.dialects.inputs import by_kind, by_namespace, objects
 from tulle.dialects.kubernetes.injection import INJECTED, RUNNING, SIDECAR_CONTAINER, Role, injects
-from tulle.dialects.kubernetes.namespaces import namespace
+from tulle.dialects.kubernetes.namespace_labels import namespace
 from tulle.dialects.kubernetes.schema import Container, Pod
 from tulle.engine import Database, query
 from tulle.model.intent import Workload, WorkloadPort

@@ -1,6 +1,6 @@
 """Kubernetes Services as services of the mesh.
 
-Knows no ServiceEntry: `dialects/registry.py` puts both together and resolves aliases. Endpoints begin in `endpoints.py`.
+Knows no ServiceEntry: `registry.py` puts both together and resolves aliases. Endpoints begin in `service_endpoints.py`.
 """
 
 from collections.abc import Iterable

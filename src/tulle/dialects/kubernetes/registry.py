@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from tulle.dialects.inputs import objects
 from tulle.dialects.istio import service_entry, workload_entry
 from tulle.dialects.istio.service_entry import allocations as entry_allocations
-from tulle.dialects.kubernetes import endpoints as core
-from tulle.dialects.kubernetes.namespaces import namespace, namespaces
-from tulle.dialects.kubernetes.pods import EVERYWHERE, pod_key, pod_workload, pods_selected
+from tulle.dialects.kubernetes import service_endpoints as core
+from tulle.dialects.kubernetes.pods import pod_key, pod_workload, pods_selected
+from tulle.dialects.kubernetes.schema import SecretDigest
 from tulle.dialects.kubernetes.services import (
     cluster_domain,
     core_service,
@@ -27,19 +27,6 @@ from tulle.engine import Database, query
 from tulle.model.intent import Endpoint, Resolution, Service, Workload
 from tulle.model.keys import Labels, ObjectKey, ServiceKey, WorkloadKey
 from tulle.model.objects import Object
-
-__all__ = [
-    "EVERYWHERE",
-    "alias_target",
-    "endpoints",
-    "namespace",
-    "namespaces",
-    "service",
-    "services_in",
-    "workload",
-    "workloads_in",
-    "workloads_selected",
-]
 
 _LONGEST_ALIAS_CHAIN: Final = 8
 
@@ -194,3 +181,11 @@ def _entry_key(key: WorkloadKey) -> ObjectKey:
 def allocated(db: Database, cluster: str) -> dict[tuple[str, str], str]:
     """Addresses the mesh gave to hosts without one, by (namespace, host)."""
     return entry_allocations(db, cluster)
+
+
+@query
+def secret_digest(db: Database, key: ObjectKey) -> SecretDigest | None:
+    """What the engine knows of a Secret: type, entry names and a digest; None if there is none. Never its bytes."""
+    found = objects(db, key)
+    digest: SecretDigest | None = found.spec if found else None
+    return digest
