@@ -61,6 +61,14 @@ except OSError as error:
 """
 
 
+UDP_CLIENT = """
+import socket
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(5)
+asking.sendto(b"who", ("10.244.0.1", 53))
+print(asking.recv(100).decode())
+"""
+
 FILES = """
 import json, os
 def attempt(path):
@@ -158,6 +166,13 @@ def _tcp(host: str, port: int, source: str | None = None, mark: int | None = Non
         return connection.recv(100).decode()
 
 
+def _ipv6_loopback() -> str:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("::1", port), 1):
+            return "works"
+
+
 def _libc(name: str, *arguments: int | bytes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments) < 0:
@@ -249,6 +264,7 @@ def main() -> None:
     outcomes["control: dns"] = _udp(socket.AF_INET, aims["gateway"], 53)
     outcomes["control: tcp goes to the sidecar"] = _tcp(aims["peer"], 9080)
     outcomes["control: manifests are visible"] = (Path(aims["manifests"]) / "app.yaml").read_text()
+    outcomes["control: ipv6 loopback"] = _ipv6_loopback()
     outcomes["processes in sight"] = " ".join(sorted(one.name for one in Path("/proc").glob("[0-9]*")))
     print(json.dumps(outcomes))
 

@@ -19,9 +19,11 @@ from typing import Any
 
 import programs
 
+from tulle.local.fabric import kernel
 from tulle.local.fabric.client import (
     NO_CAPTURE,
     Bind,
+    Capture,
     Command,
     Exited,
     Fabric,
@@ -341,13 +343,110 @@ async def lost() -> Facts:
     return facts
 
 
+async def options() -> Facts:
+    """Istio's annotations: what is captured and what passes by. Nobody listens on a captured way, so it is refused."""
+    fabric = Fabric()
+    await fabric.start()
+    await fabric.pod_add("server", A, NO_CAPTURE)
+    await background(fabric, python(programs.server(9080, "server"), "server"))
+    await listening(fabric, "server", A, 9080)
+    facts: Facts = {}
+    senders = {
+        "everything": Capture(),
+        "nothing": NO_CAPTURE,
+        "port excluded": Capture(exclude_outbound_ports=(9080,)),
+        "other port excluded": Capture(exclude_outbound_ports=(9081,)),
+        "range excluded": Capture(exclude_outbound_ranges=("10.244.0.0/24",)),
+        "range not included": Capture(include_outbound_ranges=("192.0.2.0/24",)),
+        "range included": Capture(include_outbound_ranges=("192.0.2.0/24", "10.244.0.0/16")),
+        "port included": Capture(include_outbound_ranges=(), include_outbound_ports=(9080,)),
+    }
+    for number, (name, chosen) in enumerate(senders.items()):
+        await fabric.pod_add(name, f"10.244.1.{number}", chosen)
+        facts[f"out: {name}"] = await ask(fabric, name, A, 9080)
+    receivers = {
+        "everything": Capture(),
+        "nothing": Capture(inbound=False),
+        "port excluded": Capture(exclude_inbound_ports=(9080,)),
+        "port included": Capture(include_inbound_ports=(9080,)),
+        "port not included": Capture(include_inbound_ports=(9081,)),
+    }
+    for number, (name, chosen) in enumerate(receivers.items()):
+        pod, address = f"in {name}", f"10.244.2.{number}"
+        await fabric.pod_add(pod, address, chosen)
+        await background(fabric, python(programs.server(9080, name), pod))
+        await listening(fabric, pod, address, 9080)
+        facts[f"in: {name}"] = await ask(fabric, "server", address, 9080)
+    await fabric.stop()
+    return facts
+
+
+async def supervisor() -> Facts:
+    """What a supervisor leans on: passed sockets, starts given up, several meshes."""
+    fabric, second = Fabric(), Fabric()
+    await asyncio.gather(fabric.start(), second.start())
+    for mesh in (fabric, second):
+        await mesh.pod_add("a", A)
+    facts: Facts = {}
+    dns = await fabric.open_socket("udp-bind", fabric.network.gateway, 53)
+    asked = asyncio.create_task(fabric.run_in_pod(python(programs.UDP_CLIENT, "a", cwd="/tmp")))
+    loop = asyncio.get_running_loop()
+    question, peer = await asyncio.wait_for(loop.sock_recvfrom(dns, 100), 10)
+    await loop.sock_sendto(dns, question.upper(), peer)
+    facts["dns"] = [peer[0], said(await asked)]
+    dns.close()
+    given_up = asyncio.create_task(background(fabric, Command(("sleep", "100"), "a", env=ENV)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    for _ in range(200):
+        if not (await fabric.listing()).processes:
+            break
+        await asyncio.sleep(0.02)
+    facts["given up"] = len((await fabric.listing()).processes)
+    await background(second, python(programs.server(9080, "second"), "a"))
+    await listening(second, "a", A, 9080)
+    try:
+        (await fabric.open_socket("tcp-connect", A, 9080, "a")).close()
+        facts["meshes"] = "see each other"
+    except ConnectionRefusedError:
+        facts["meshes"] = "are strangers"
+    await asyncio.gather(fabric.stop(), second.stop())
+    return facts
+
+
+async def masked() -> Facts:
+    """A container that masks parts of /proc, as Docker does: the kernel then refuses a new /proc."""
+    kernel.unshare(kernel.NEWNS)
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("/dev/null", "/proc/kcore", None, kernel.MS_BIND)
+    fabric = Fabric()
+    await fabric.start()
+    await fabric.pod_add("a", A)
+    sleeper = await background(fabric, Command(("sleep", "100"), "a", env=ENV))
+    source = "import os; print(os.listdir('/proc'), os.getpid(), os.getuid())"
+    facts: Facts = {"notes": fabric.notes, "new": said(await fabric.run_in_pod(python(source, "a")))}
+    facts["joined"] = said(await fabric.run_in_pod(python(source, "a"), into=sleeper))
+    await fabric.stop()
+    return facts
+
+
+def in_a_user_namespace() -> None:
+    outside = (os.geteuid(), os.getegid())
+    proc = os.open("/proc", os.O_PATH)
+    kernel.unshare(kernel.NEWUSER)
+    kernel.map_one_user(proc, (0, 0), outside)
+    os.close(proc)
+
+
 async def support() -> Facts:
     found = await probe_support()
     return {"has fabric": found.has_fabric, "failed": [check.name for check in found.checks if not check.works]}
 
 
-SCENARIOS = (capture, envoys, hostile, lifecycle, files, doomed, killed, lost, support)
+SCENARIOS = (capture, envoys, hostile, lifecycle, files, options, supervisor, masked, doomed, killed, lost, support)
 
 if __name__ == "__main__":
     chosen = {scenario.__name__: scenario for scenario in SCENARIOS}[sys.argv[1]]
+    if chosen is masked:
+        in_a_user_namespace()
     print(json.dumps(asyncio.run(chosen())))

@@ -99,6 +99,7 @@ def test_the_same_workload_may_do_what_it_should(run: Run) -> None:
     assert facts["control: dns"] == "hello"
     assert facts["control: tcp goes to the sidecar"] == A_MEANT_B
     assert facts["control: manifests are visible"] == "kind: Deployment"
+    assert facts["control: ipv6 loopback"] == "works"
 
 
 def test_a_workload_sees_itself_and_its_reaper_only(run: Run) -> None:
@@ -170,6 +171,48 @@ def test_nothing_survives_a_killed_supervisor(run: Run) -> None:
     assert facts["namespaces"] == 1
     assert facts["left"] == []
     assert facts["inside"] == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "captured"),
+    {
+        "out: everything": True,
+        "out: nothing": False,
+        "out: port excluded": False,
+        "out: other port excluded": True,
+        "out: range excluded": False,
+        "out: range not included": False,
+        "out: range included": True,
+        "out: port included": True,
+        "in: everything": True,
+        "in: nothing": False,
+        "in: port excluded": False,
+        "in: port included": True,
+        "in: port not included": False,
+    }.items(),
+)
+def test_annotations_choose_what_is_captured(run: Run, way: str, captured: bool) -> None:
+    assert (run("options")[way] == "ConnectionRefusedError") == captured
+
+
+def test_the_supervisor_answers_dns_on_a_passed_socket(run: Run) -> None:
+    assert run("supervisor")["dns"] == ["10.244.0.10", "WHO"]
+
+
+def test_a_start_given_up_leaves_no_process(run: Run) -> None:
+    assert run("supervisor")["given up"] == 0
+
+
+def test_two_meshes_with_the_same_addresses(run: Run) -> None:
+    assert run("supervisor")["meshes"] == "are strangers"
+
+
+def test_a_masked_proc_is_reported_and_done_without(run: Run) -> None:
+    facts = run("masked")
+    assert len(facts["notes"]) == 1
+    assert facts["notes"][0].startswith("mount proc on /proc: Operation not permitted")
+    assert facts["new"] == "[] 2 1000"
+    assert facts["joined"] == "[] 3 1000"
 
 
 def test_a_killed_fabric_is_noticed(run: Run) -> None:

@@ -178,16 +178,15 @@ class Init:
         host = self._processes.get(into)
         if host is None or host.starting is not None or host.pid_ns is None or host.request.kind != "workload":
             raise OSError(3, f"no running workload {into}")
-        namespaces = sandbox.open_namespaces(into)
+        member = os.pidfd_open(into)
         try:
             kernel.setns(host.pid_ns, kernel.NEWPID)
             pid = os.fork()
             if pid == 0:
-                _run_or_exit(failing, lambda: sandbox.join(request, network, logs, namespaces))
+                _run_or_exit(failing, lambda: sandbox.join(request, network, logs, member))
         finally:
             kernel.setns(self._own_pid_ns, kernel.NEWPID)
-            for fd in namespaces.values():
-                os.close(fd)
+            os.close(member)
         return host.reaper, pid, None
 
     def _started(self, process: _Process) -> None:

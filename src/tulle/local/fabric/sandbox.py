@@ -22,13 +22,6 @@ from tulle.local.fabric.wire import Spawn
 
 _SIDECAR_CAPABILITIES: Final = frozenset({kernel.CAP_NET_ADMIN, kernel.CAP_NET_BIND_SERVICE})
 _NOTHING: Final[frozenset[int]] = frozenset()
-_JOINED: Final = (
-    # The user namespace last: joining the others takes the fabric's capabilities.
-    ("ipc", kernel.NEWIPC),
-    ("uts", kernel.NEWUTS),
-    ("mnt", kernel.NEWNS),
-    ("user", kernel.NEWUSER),
-)
 
 
 def reap_forever() -> NoReturn:
@@ -61,27 +54,18 @@ def become(request: Spawn, network_namespace: int, logs: tuple[int, int]) -> NoR
     _exec(request, _NOTHING if request.kind == "workload" else _SIDECAR_CAPABILITIES)
 
 
-def join(request: Spawn, network_namespace: int, logs: tuple[int, int], namespaces: dict[str, int]) -> NoReturn:
-    """Turn the caller, already in the workload's pid namespace, into one more process of that workload's sandbox."""
+def join(request: Spawn, network_namespace: int, logs: tuple[int, int], member: int) -> NoReturn:
+    """Turn the caller, already in the workload's pid namespace, into one more process of that workload's sandbox.
+
+    `member` is a pidfd of a process in it (Linux 5.8); numbers in /proc might be those of another pid namespace.
+    """
     _own_terminal(logs)
     kernel.setns(network_namespace, kernel.NEWNET)
-    for name, kind in _JOINED:
-        kernel.setns(namespaces[name], kind)
+    kernel.setns(member, kernel.NEWIPC | kernel.NEWUTS | kernel.NEWNS)
+    # Last: joining the others takes the fabric's capabilities.
+    kernel.setns(member, kernel.NEWUSER)
     os.chdir("/")
     _exec(request, _NOTHING)
-
-
-def open_namespaces(pid: int) -> dict[str, int]:
-    """Descriptors of the namespaces `join` needs, taken from a running process; the caller closes them."""
-    opened: dict[str, int] = {}
-    try:
-        for name, _kind in _JOINED:
-            opened[name] = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        for fd in opened.values():
-            os.close(fd)
-        raise
-    return opened
 
 
 def _own_terminal(logs: tuple[int, int]) -> None:
