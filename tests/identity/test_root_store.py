@@ -84,8 +84,9 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_first_start_makes_a_root_and_keeps_it(place: Path):
-    os.umask(0o022)
+    former = os.umask(0)
     first = closed(place)
+    os.umask(former)
     assert closed(place) == first
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in place.iterdir()}
