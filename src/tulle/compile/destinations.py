@@ -9,7 +9,7 @@ from msgspec import Struct
 from tulle.compile.scope import destination_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio import destination
+from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
 from tulle.model.intent import (

@@ -12,8 +12,9 @@ from msgspec import Struct, structs
 from tulle.compile.routes import placer, rules_to_routes
 from tulle.compile.scope import covers, gateway_routes
 from tulle.compile.views import GatewayView, OutboundView
-from tulle.dialects.istio import gateways, route_set
-from tulle.dialects.kubernetes import secret_digest
+from tulle.dialects.inputs import objects
+from tulle.dialects.istio.gateway import gateways
+from tulle.dialects.istio.virtual_service import route_set
 from tulle.engine import Database, query
 from tulle.model.intent import (
     HttpMatch,
@@ -194,7 +195,7 @@ def _terminates(server: Server) -> bool:
 
 def _has_certificate(db: Database, view: GatewayView, tls: ServerTls) -> bool:
     key = ObjectKey(view.cluster, "", "Secret", view.namespace, tls.credential.rpartition("/")[2])
-    return secret_digest(db, key) is not None
+    return objects(db, key) is not None
 
 
 def _chains(db: Database, view: GatewayView, outbound: OutboundView, item: Exposed) -> Iterator[HttpChain | TcpChain]:

@@ -3,8 +3,10 @@
 The answer carries no address and no name of the workload, so replicas of one Deployment share it.
 """
 
+from typing import Any
+
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio import authorizations_in, peer_authentications_in
+from tulle.dialects.istio.security import authorizations_in, peer_authentications_in
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.engine import Database, query
 from tulle.model.intent import InboundMtls, MtlsMode, PeerAuthentication, PortProtocol, Service, Workload
@@ -53,7 +55,7 @@ def mtls_of(db: Database, cluster: str, namespace: str, labels: Labels) -> Inbou
 
 
 @query
-def policies_on(db: Database, cluster: str, namespace: str, labels: Labels) -> tuple[object, ...]:
+def policies_on(db: Database, cluster: str, namespace: str, labels: Labels) -> tuple[Any, ...]:
     """Authorizations in force for a workload: those of its namespace and of the root namespace that select it."""
     places = dict.fromkeys((settings(db).root_namespace, namespace))
     return tuple(
@@ -76,7 +78,7 @@ def _oldest(found: tuple[PeerAuthentication, ...], labels: Labels) -> PeerAuthen
 
 def _ports_at(item: Service, found: Workload) -> list[tuple[int, PortProtocol]]:
     named = {port.name: port.number for port in found.ports}
-    pairs = []
+    pairs: list[tuple[int, PortProtocol]] = []
     for port in item.ports:
         target = port.target if isinstance(port.target, int) else named.get(port.target)
         if target is not None and port.protocol is not PortProtocol.UDP:

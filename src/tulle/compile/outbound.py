@@ -11,7 +11,7 @@ from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, placer
 from tulle.compile.scope import MESH, mesh_routes, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio import route_set
+from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, TcpMatch

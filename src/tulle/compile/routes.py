@@ -12,7 +12,7 @@ from tulle.compile.destinations import destinations_for, treatment
 from tulle.compile.scope import MESH, mesh_routes, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio import route_set
+from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import service
 from tulle.engine import Database, query
 from tulle.model.intent import (

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from tulle.dialects.istio import destination, destinations_in, route_set, route_sets_in
+from tulle.dialects.istio.destination_rule import destination, destinations_in
+from tulle.dialects.istio.virtual_service import route_set, route_sets_in
 from tulle.dialects.kubernetes import namespaces, services_in
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tulle.compile.inbound import inbound_of
 from tulle.compile.scope import label_keys_in_use
-from tulle.dialects.istio import gateways
+from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.engine import Database, query
 from tulle.model.intent import Workload
