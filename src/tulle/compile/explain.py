@@ -1,0 +1,132 @@
+"""Why a resource is what it is: the piece of plan behind it and the objects and fields it comes from.
+
+Nothing is recorded while compiling: pieces are memoised queries, so asking for them again is cheap. Serving uses this for
+refusals (NACKs), the command line for `explain` and `proxy config`.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from tulle.compile import gateways, outbound, routes
+from tulle.compile.destinations import clusters_of, destinations_for
+from tulle.compile.scope import service_table
+from tulle.compile.snapshot import WAITING
+from tulle.compile.views import OutboundView, View
+from tulle.engine import Database, query
+from tulle.model.keys import ServiceKey
+from tulle.model.origin import Origin
+from tulle.model.plan import Cluster, Inbound, Listener, RouteTable, VirtualHost
+from tulle.xds.names import TypeUrl, parse_cluster
+
+Piece = Cluster | Listener | RouteTable | VirtualHost | Inbound
+
+_FIXED = {
+    "virtualOutbound": "captures everything the workload opens; destinations nobody declares pass through here",
+    "PassthroughCluster": "where destinations that nobody declares go: to the address the client chose",
+    "BlackHoleCluster": "has no endpoints: where REGISTRY_ONLY and calls of the capture ports end",
+    "InboundPassthroughCluster": "ports of the workload that no Service names",
+}
+
+
+class Explanation(Struct, frozen=True):
+    """A resource, the plan behind it, and where that comes from."""
+
+    type_url: str
+    name: str
+    plan: Piece | None
+    origins: tuple[Origin, ...]
+    note: str = ""
+    """For resources that no object asked for: why they are there."""
+
+
+@query
+def explain(db: Database, view: View, type_url: TypeUrl, name: str) -> Explanation:
+    """The plan and the origins of one resource of a view. Unknown names explain to no plan and no origin."""
+    match type_url:
+        case TypeUrl.CDS | TypeUrl.EDS:
+            plan = _cluster(db, view, name)
+        case TypeUrl.LDS:
+            plan = _listener(db, view, name)
+        case TypeUrl.RDS:
+            plan = _table(db, view, name)
+        case TypeUrl.VHDS:
+            plan = _host(db, view, name)
+        case _:
+            plan = None
+    return Explanation(type_url.value, name, plan, _origins(plan), _FIXED.get(name, ""))
+
+
+def origins_of(db: Database, view: View, type_url: TypeUrl, name: str) -> tuple[Origin, ...]:
+    """The objects and fields behind a resource, nearest first."""
+    return explain(db, view, type_url, name).origins
+
+
+def _origins(plan: Any) -> tuple[Origin, ...]:
+    """Routes and ports first, as they are nearer than the objects around them; policies add the field that asked."""
+    found: dict[Origin, None] = {}
+    if isinstance(plan, VirtualHost):
+        for item in plan.routes:
+            if item.origin:
+                found[item.origin] = None
+            found.update(dict.fromkeys(policy.origin for policy in item.policies))
+    if isinstance(plan, Cluster):
+        found.update(dict.fromkeys(policy.origin for policy in plan.policies))
+    if isinstance(plan, Inbound):
+        for port in plan.ports:
+            found.update(dict.fromkeys(port.origins))
+    if isinstance(plan, Cluster | Listener | VirtualHost | Inbound):
+        found.update(dict.fromkeys(plan.origins))
+    return tuple(found)
+
+
+def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
+    parts = parse_cluster(name.removesuffix("h2"))
+    if parts is None:
+        return view.inbound if name.startswith("InboundPassthrough") else None
+    if parts.direction == "inbound":
+        return view.inbound
+    key = _service(db, view.outbound, parts.host)
+    if key is None:
+        return None
+    found = clusters_of(db, key, destinations_for(db, view.outbound, key))
+    return next((item for item in found if item.name == name), None)
+
+
+def _listener(db: Database, view: View, name: str) -> Listener | Inbound | None:
+    if name == "virtualInbound":
+        return view.inbound
+    address, _, port = name.rpartition("_")
+    if not port.isdecimal():
+        return None
+    if view.gateway:
+        return gateways.gateway_listener(db, view.gateway, view.outbound, int(port))
+    if address == outbound.ANY_ADDRESS:
+        return outbound.shared_listener(db, view.outbound, int(port))
+    key = outbound.first_at(db, view.outbound, address, int(port))
+    found = outbound.service_listeners(db, view.outbound, key) if key else ()
+    return next((item for item in found if item.name == name), None)
+
+
+def _table(db: Database, view: View, name: str) -> RouteTable | Inbound | None:
+    if name.startswith("inbound|"):
+        return view.inbound
+    if view.gateway:
+        return gateways.gateway_table(db, view.gateway, name)
+    return routes.route_table(db, view.outbound, int(name)) if name.isdecimal() else None
+
+
+def _host(db: Database, view: View, name: str) -> VirtualHost | None:
+    table, _, host = name.partition("/")
+    if host == WAITING:
+        return None
+    if view.gateway:
+        return gateways.gateway_host(db, view.gateway, view.outbound, table, host)
+    sniffed, _, port = table.rpartition(":")
+    if sniffed:
+        return routes.sniffed_host(db, view.outbound, int(port), host)
+    return routes.virtual_host(db, view.outbound, int(table), host) if table.isdecimal() else None
+
+
+def _service(db: Database, view: OutboundView, host: str) -> ServiceKey | None:
+    return service_table(db, view.cluster, view.namespace).hosts.get(host)
