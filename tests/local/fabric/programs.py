@@ -69,6 +69,38 @@ asking.sendto(b"who", ("10.244.0.1", 53))
 print(asking.recv(100).decode())
 """
 
+SIDECAR = """
+import json, os, pathlib, socket
+def outcome(attempt):
+    try:
+        attempt()
+        return "works"
+    except OSError as error:
+        return error.strerror
+def marked():
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
+def low_port():
+    socket.create_server(("0.0.0.0", 443)).close()
+def own_socket():
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect("/run/xds/xds.sock")
+print(json.dumps({{
+    "processes": sorted(name for name in os.listdir("/proc") if name.isdigit()),
+    "own socket": outcome(own_socket),
+    "mark": outcome(marked),
+    "low port": outcome(low_port),
+    "raw socket": outcome(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)),
+    "other sidecar's directory": outcome(lambda: os.listdir("{other}")),
+    "run directory": outcome(lambda: os.listdir("{run}")),
+    "write beside its socket": outcome(lambda: open("/run/xds/x", "w")),
+    "chown": outcome(lambda: os.chown("/tmp", 5, 5)),
+    "mount": outcome(lambda: os.unshare(0x20000) if hasattr(os, "unshare") else os.chroot("/tmp")),
+    "core": [line.split()[4:6] for line in pathlib.Path("/proc/self/limits").read_text().splitlines()
+             if line.startswith("Max core")][0],
+}}))
+"""
+
 FILES = """
 import json, os
 def attempt(path):

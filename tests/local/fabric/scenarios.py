@@ -143,6 +143,28 @@ async def envoys() -> Facts:
     return facts
 
 
+async def sidecars() -> Facts:
+    """What a sidecar sees: its own directory and nothing beside it."""
+    run = Path(tempfile.mkdtemp(prefix="tulle-run-"))
+    listeners = []
+    for pod in ("a", "b"):
+        (run / pod).mkdir()
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(run / pod / "xds.sock"))
+        listener.listen()
+        listeners.append(listener)
+    fabric = Fabric()
+    await fabric.start()
+    await fabric.pod_add("a", A)
+    workload = await background(fabric, Command(("sleep", "100"), "a", env=ENV))
+    binds = (Bind(str(run / "a"), "/run/xds"), *python_binds())
+    source = programs.SIDECAR.format(other=str(run / "b"), run=str(run))
+    facts: Facts = json.loads(said(await fabric.run_in_pod(python(source, "a", kind="sidecar", binds=binds))))
+    facts["workload runs"] = not workload.exited.done()
+    await fabric.stop()
+    return facts
+
+
 async def hostile() -> Facts:
     """A workload tries what it must not be able to do."""
     state = Path(tempfile.mkdtemp(prefix="tulle-state-"))
@@ -418,7 +440,7 @@ async def masked() -> Facts:
     """A container that masks parts of /proc, as Docker does: the kernel then refuses a new /proc."""
     kernel.unshare(kernel.NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("/dev/null", "/proc/kcore", None, kernel.MS_BIND)
+    kernel.mount("/dev/null", "/proc/uptime", None, kernel.MS_BIND)
     fabric = Fabric()
     await fabric.start()
     await fabric.pod_add("a", A)
@@ -443,7 +465,21 @@ async def support() -> Facts:
     return {"has fabric": found.has_fabric, "failed": [check.name for check in found.checks if not check.works]}
 
 
-SCENARIOS = (capture, envoys, hostile, lifecycle, files, options, supervisor, masked, doomed, killed, lost, support)
+SCENARIOS = (
+    sidecars,
+    capture,
+    envoys,
+    hostile,
+    lifecycle,
+    files,
+    options,
+    supervisor,
+    masked,
+    doomed,
+    killed,
+    lost,
+    support,
+)
 
 if __name__ == "__main__":
     chosen = {scenario.__name__: scenario for scenario in SCENARIOS}[sys.argv[1]]

@@ -51,6 +51,23 @@ def test_a_sidecar_has_two_capabilities(run: Run) -> None:
     assert {int(value, 16) for value in capabilities.values()} == {1 << 10 | 1 << 12}
 
 
+def test_a_sidecar_sees_its_own_directory_only(run: Run) -> None:
+    assert run("sidecars") == {
+        "processes": ["1", "2"],
+        "own socket": "works",
+        "mark": "works",
+        "low port": "works",
+        "raw socket": "Operation not permitted",
+        "other sidecar's directory": "No such file or directory",
+        "run directory": "No such file or directory",
+        "write beside its socket": "Read-only file system",
+        "chown": "Invalid argument",
+        "mount": "Operation not permitted",
+        "core": ["0", "0"],
+        "workload runs": True,
+    }
+
+
 FAILURES = {
     "raw socket": "Operation not permitted",
     "packet socket": "Operation not permitted",

@@ -194,7 +194,7 @@ class Fabric:
     async def spawn(self, command: Command, stdout: int, stderr: int, into: Process | None = None) -> Process:
         """Start a process; returns when its program has been executed, raises `FabricError` when it could not.
 
-        `stdout` and `stderr` are descriptors the caller keeps. With `into`, the process joins the sandbox of a running
+        `stdout` and `stderr` are descriptors the caller keeps; pipes, since a workload may reopen what it is given. With `into`, the process joins the sandbox of a running
         workload (an exec probe): `binds`, `hidden`, `uid`, `gid` and `hostname` are those of that workload.
         """
 

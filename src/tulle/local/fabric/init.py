@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -34,6 +35,8 @@ class _Process:
     """The sandbox's pid namespace, held by its first process; None for one that joined."""
     request: wire.Spawn
     starting: int | None
+    pidfd: int
+    """Opened at once: a short-lived process may be gone when its start is reported. Closed then."""
 
 
 class Init:
@@ -152,7 +155,7 @@ class Init:
             raise
         finally:
             os.close(failing)
-        self._processes[pid] = _Process(pid, reaper, pid_ns, request, failed)
+        self._processes[pid] = _Process(pid, reaper, pid_ns, request, failed, os.pidfd_open(pid))
         self._selector.register(failed, selectors.EVENT_READ, pid)
 
     def _fork_sandbox(
@@ -197,15 +200,16 @@ class Init:
         self._selector.unregister(process.starting)
         os.close(process.starting)
         process.starting = None
+        pidfd = process.pidfd
         if reason:
+            os.close(pidfd)
             number, _, text = reason.partition(" ")
             self._send(wire.Refused(process.request.seq, int(number), text))
             del self._processes[process.pid]
             _end_sandbox(process)
             return
-        descriptor = os.pidfd_open(process.pid)
-        self._send(wire.Done(process.request.seq, process.pid), descriptor)
-        os.close(descriptor)
+        self._send(wire.Done(process.request.seq, process.pid), pidfd)
+        os.close(pidfd)
 
     def _reap(self) -> None:
         while True:
@@ -310,6 +314,10 @@ def main() -> None:
         init = Init(control, prepare_file_system())
     except OSError as error:
         _refuse(control, error)
+    # Two descriptors for each pod and process.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Every sandbox is a fork: a collection there would copy pages it shares with this process.
     gc.collect()
     gc.disable()
     init.serve()

@@ -47,6 +47,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
+_SYS_CLOSE_RANGE: Final = 436
 _SYS_MOUNT_SETATTR: Final = 442
 _SYS_PIVOT_ROOT: Final = {"x86_64": 155, "aarch64": 41}
 
@@ -172,6 +173,12 @@ def keep_capabilities(kept: frozenset[int]) -> None:
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")
     for capability in kept:
         _prctl("CAP_AMBIENT", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+
+
+def close_descriptors() -> None:
+    """Close every file descriptor of the process, in one call where the kernel has it (5.9)."""
+    if _libc.syscall(ctypes.c_long(_SYS_CLOSE_RANGE), ctypes.c_uint(0), ctypes.c_uint(0xFFFF_FFFF), ctypes.c_uint(0)):
+        os.closerange(0, os.sysconf("SC_OPEN_MAX"))
 
 
 def map_one_user(proc: int, inside: tuple[int, int], outside: tuple[int, int]) -> None:

@@ -27,7 +27,7 @@ _NOTHING: Final[frozenset[int]] = frozenset()
 def reap_forever() -> NoReturn:
     """PID 1 of a sandbox: collects orphans, holds nothing, ends when killed (and the sandbox with it)."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+    kernel.close_descriptors()
     os.chdir("/")
     kernel.process_name("tulle-reaper")
     kernel.keep_capabilities(_NOTHING)
