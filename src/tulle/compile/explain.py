@@ -43,6 +43,7 @@ class Explanation(Struct, frozen=True):
 @query
 def explain(db: Database, view: View, type_url: TypeUrl, name: str) -> Explanation:
     """The plan and the origins of one resource of a view. Unknown names explain to no plan and no origin."""
+    plan: Piece | None = None
     match type_url:
         case TypeUrl.CDS | TypeUrl.EDS:
             plan = _cluster(db, view, name)
@@ -52,8 +53,8 @@ def explain(db: Database, view: View, type_url: TypeUrl, name: str) -> Explanati
             plan = _table(db, view, name)
         case TypeUrl.VHDS:
             plan = _host(db, view, name)
-        case _:
-            plan = None
+        case TypeUrl.SDS:
+            pass  # secrets come from identity and from Secret objects, not from a plan
     return Explanation(type_url.value, name, plan, _origins(plan), _FIXED.get(name, ""))
 
 
