@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine with Python 3.11+, make and a package manager:
+#   make demo    a mesh on this machine: Bookinfo behind real Envoys (ONCE=1: show and tear down)
+#   make test    every test, ending with a table of what ran and what was skipped
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check faults gold format lock wheel clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(READY) ## the virtual environment with everything in requirements.lock
+
+$(READY): requirements.lock pyproject.toml hatch_build.py tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV)
+	@touch $@
+
+demo: $(READY) ## run Bookinfo on a local mesh
+	@ONCE="$(ONCE)" $(BIN)/tulle demo $(DEMO_ARGS)
+
+test: $(READY) ## all tests (TULLE_TEST_STRICT=1: a skip is a failure)
+	@$(BIN)/python tools/run_tests.py
+
+check: $(READY) ## format, lint, types, import contracts, unit and golden tests: under 90 seconds
+	@$(BIN)/python tools/run_tests.py --quick
+
+faults: $(READY) ## the fault table under load (about 10 minutes)
+	@$(BIN)/python -m pytest -m faults tests/faults -s -q
+
+gold: $(READY) ## rewrite golden files
+	@TULLE_GOLD=1 $(BIN)/python -m pytest -q tests/golden tests/policies tests/dialects || true
+	@git status --short tests
+
+format: $(READY) ## format and mend what can be mended
+	@$(BIN)/ruff format src tests tools hatch_build.py && $(BIN)/ruff check --fix src tests tools hatch_build.py
+
+lock: $(READY) ## resolve requirements.lock anew
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
+
+wheel: $(READY) ## dist/*.whl, the example inside
+	@rm -rf dist && $(BIN)/uv build --wheel -q -o dist . && ls dist
+
+clean: ## remove what was made
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/tulle/xds/data
