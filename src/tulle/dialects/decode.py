@@ -27,10 +27,23 @@ _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _VERSION = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?\Z")
 _ENVELOPE = frozenset(("apiVersion", "kind", "metadata"))
 _METADATA = frozenset(
-    (
-        "annotations creationTimestamp deletionGracePeriodSeconds deletionTimestamp finalizers generateName generation "
-        "labels managedFields name namespace ownerReferences resourceVersion selfLink uid"
-    ).split()
+    [
+        "annotations",
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "generation",
+        "labels",
+        "managedFields",
+        "name",
+        "namespace",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ]
 )
 _MAX_LABEL = 63
 _MAX_SUBDOMAIN = 253
@@ -67,7 +80,9 @@ def decoded(raw: Any, kinds: KindsRead, cluster: str, namespace: str) -> Decoded
         return _foreign(raw, identity, kinds, key, found)
     if identity.version not in kind.versions:
         served = ", ".join(f"{kind.group}/{version}".removeprefix("/") for version in kind.versions)
-        found.append(problem("TUL0105", origin.at("apiVersion"), version=raw["apiVersion"], kind=kind.kind, served=served))
+        found.append(
+            problem("TUL0105", origin.at("apiVersion"), version=raw["apiVersion"], kind=kind.kind, served=served)
+        )
         return Decoded(None, key, tuple(found))
     return _of_kind(raw, kind, key, found)
 
@@ -90,7 +105,9 @@ def _key(
 ) -> tuple[ObjectKey | None, list[Problem]]:
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict):
-        return None, [problem("TUL0107", NOWHERE.at("metadata") if metadata is not None else NOWHERE, kind=identity.kind)]
+        return None, [
+            problem("TUL0107", NOWHERE.at("metadata") if metadata is not None else NOWHERE, kind=identity.kind)
+        ]
     name, place = metadata.get("name"), metadata.get("namespace")
     if not isinstance(name, str) or not name:
         where = NOWHERE.at("metadata", "name") if "name" in metadata else NOWHERE.at("metadata")
@@ -114,7 +131,9 @@ def _metadata_problems(metadata: dict[str, Any], key: ObjectKey, kind: KindRead 
     is_short = kind is not None and kind.name_rule is NameRule.LABEL
     fits = _is_label(key.name) if is_short else len(key.name) <= _MAX_SUBDOMAIN and _SUBDOMAIN.match(key.name)
     if kind is not None and not fits:
-        found.append(problem("TUL0108", origin.at("name"), name=key.name[:80], limit=_MAX_LABEL if is_short else _MAX_SUBDOMAIN))
+        found.append(
+            problem("TUL0108", origin.at("name"), name=key.name[:80], limit=_MAX_LABEL if is_short else _MAX_SUBDOMAIN)
+        )
     for field in metadata.keys() - _METADATA if kind is not None and kind.is_strict else ():
         close = difflib.get_close_matches(str(field), _METADATA, n=1)
         hint = f" Did you mean `{close[0]}`?" if close else ""
@@ -132,7 +151,9 @@ def _text_map_problems(mapping: Any, origin: Origin, *, is_label: bool) -> Itera
         return
     for name, value in mapping.items():
         if value is not None and not isinstance(value, str):
-            yield problem("TUL0111", origin.at(name), name=name, value=str(value).lower() if isinstance(value, bool) else value)
+            yield problem(
+                "TUL0111", origin.at(name), name=name, value=str(value).lower() if isinstance(value, bool) else value
+            )
         elif is_label and not _fits_label(name, value or ""):
             yield problem("TUL0106", origin.at(name), name=name[:120], value=(value or "")[:80])
 
@@ -154,7 +175,9 @@ def _foreign(
     close = difflib.get_close_matches(identity.kind, siblings, n=1, cutoff=0.85)
     if close or identity.group.endswith(".istio.io"):
         hint = f" Did you mean {close[0]}?" if close else ""
-        found.append(problem("TUL0121", Origin(key).at("kind"), kind=identity.kind, group=identity.group or "core", hint=hint))
+        found.append(
+            problem("TUL0121", Origin(key).at("kind"), kind=identity.kind, group=identity.group or "core", hint=hint)
+        )
         return Decoded(None, key, tuple(found))
     found.append(problem("TUL0203", Origin(key), kind=identity.kind, group=identity.group or "core"))
     body = {field: value for field, value in raw.items() if field not in _ENVELOPE}

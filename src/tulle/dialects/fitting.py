@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, inspect
+from msgspec import NODEFAULT, UNSET, inspect
 
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem, problem
@@ -54,7 +54,8 @@ def _mended(raw: Any, schema: Any, origin: Origin) -> Fitted:
 
 def unenforced(value: Any, origin: Origin) -> Iterator[Problem]:
     """A warning for every field marked UNENFORCED whose value is not its default."""
-    for attribute, name, is_marked, default in _fields(type(value)):
+    cls: Any = type(value)
+    for attribute, name, is_marked, default in _fields(cls):
         item = getattr(value, attribute)
         if item is UNSET or item == default:
             continue
@@ -75,7 +76,7 @@ def unenforced(value: Any, origin: Origin) -> Iterator[Problem]:
 
 
 @cache
-def _fields(cls: type) -> tuple[tuple[str, str, bool, Any], ...]:
+def _fields(cls: Any) -> tuple[tuple[str, str, bool, Any], ...]:
     info = inspect.type_info(cls)
     assert isinstance(info, inspect.StructType)
     return tuple(
@@ -85,9 +86,9 @@ def _fields(cls: type) -> tuple[tuple[str, str, bool, Any], ...]:
 
 
 def _default(field: inspect.Field) -> Any:
-    if field.default_factory is not inspect.NODEFAULT:
+    if callable(field.default_factory):
         return field.default_factory()
-    return None if field.default is inspect.NODEFAULT else field.default
+    return None if field.default is NODEFAULT else field.default
 
 
 def _marks(kind: inspect.Type) -> dict[str, Any]:
@@ -120,7 +121,12 @@ def _plain(kind: inspect.Type, raw: Any) -> inspect.Type:
     if not isinstance(kind, inspect.UnionType):
         return kind
     options = [_plain(option, raw) for option in kind.types if not isinstance(option, inspect.NoneType)]
-    by_type = {str: inspect.StrType, int: inspect.IntType, dict: inspect.StructType, list: inspect.VarTupleType}
+    by_type: dict[type, type[inspect.Type]] = {
+        str: inspect.StrType,
+        int: inspect.IntType,
+        dict: inspect.StructType,
+        list: inspect.VarTupleType,
+    }
     for option in options:
         if isinstance(option, by_type.get(type(raw), inspect.NoneType)):
             return option

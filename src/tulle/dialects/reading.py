@@ -28,6 +28,7 @@ def _core(kind: CoreKind) -> KindRead:
         schema=kind.struct,
         scope=Scope.NAMESPACED if kind.is_namespaced else Scope.CLUSTER,
         root=kind.part,
+        check=kind.check,
         make=_secret if kind.digest is not None else None,
         name_rule=NameRule.LABEL if kind.kind in _SHORT_NAMES else NameRule.SUBDOMAIN,
         is_strict=False,

@@ -38,19 +38,22 @@ class ChunkRead(NamedTuple):
     """What a chunk of text holds."""
 
     entries: tuple[Entry, ...]
-    fault: Faulty | None
+    faults: tuple[Faulty, ...]
+    is_broken: bool
+    """Whether some of it could not be parsed, so that objects may be missing."""
 
 
 def read_chunk(chunk: Chunk, read: Read) -> ChunkRead:
     """The objects of a chunk, each on its own: one that is refused does not touch the others."""
-    documents, flaw = parsed(chunk)
+    documents, flaw, notes = parsed(chunk)
     entries = [
         Entry(read(raw), marks)
         for document in documents
         if document.value is not None
         for raw, marks in _objects(document.value, document.marks, MAX_LISTS)
     ]
-    return ChunkRead(tuple(entries), _fault(flaw) if flaw else None)
+    faults = tuple(_fault(one) for one in (*notes, *((flaw,) if flaw else ())))
+    return ChunkRead(tuple(entries), faults, flaw is not None)
 
 
 def problem_place(found: Problem, marks: Marks) -> tuple[int, int]:

@@ -84,7 +84,7 @@ class _File(Struct):
 
     @property
     def is_broken(self) -> bool:
-        return self.failure is not None or any(document.read.fault for document in self.documents)
+        return self.failure is not None or any(document.read.is_broken for document in self.documents)
 
 
 class FileSource:
@@ -256,8 +256,7 @@ class FileSource:
         if file.failure is not None:
             yield Reported(file.failure, Place(str(path), 0, 0))
         for document in file.documents if file.failure is None else ():
-            fault = document.read.fault
-            if fault is not None:
+            for fault in document.read.faults:
                 place = Place(str(path), document.line + fault.line + 1, fault.column + 1)
                 yield Reported(fault.problem, place)
             for decoded, marks in document.read.entries:
@@ -275,14 +274,18 @@ class FileSource:
         winner = self._winner(key)
         if winner is claim:
             if claim.is_kept and claim.object is not None:
-                yield Reported(problem("TUL0016", Origin(key), object=key, file=claim.path), Place(str(claim.path), 0, 0))
+                yield Reported(
+                    problem("TUL0016", Origin(key), object=key, file=claim.path), Place(str(claim.path), 0, 0)
+                )
         elif winner is not None and not claim.is_kept:
             yield self._double(claim, winner, key)
 
     def _double(self, claim: _Claim, first: _Claim, key: ObjectKey | None = None) -> Reported:
         named = key or (claim.object.key if claim.object else NOWHERE.object)
         where = _place(first, *place_of(first.marks, ""))
-        return Reported(problem("TUL0015", Origin(named), object=named, first=where), _place(claim, *place_of(claim.marks, "")))
+        return Reported(
+            problem("TUL0015", Origin(named), object=named, first=where), _place(claim, *place_of(claim.marks, ""))
+        )
 
 
 class _RefusedFileError(Exception):

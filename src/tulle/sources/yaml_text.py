@@ -10,7 +10,7 @@ depth, aliases and duplicate keys are checked before anything grows.
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
 from yaml.events import (
@@ -33,13 +33,15 @@ MAX_DEPTH = 100
 MAX_ALIASED_NODES = 100_000
 """Nodes that aliases of one document may stand for, all together."""
 
-Marks = Union[int, tuple[int, dict[str, "Marks"]], tuple[int, list["Marks"]]]
+Marks: TypeAlias = "int | tuple[int, dict[str, Marks]] | tuple[int, list[Marks]]"
 """Place of a value and of what is in it: a packed line and column, with the places of keys or items for containers."""
 
 _COLUMNS = 4096
 _START = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _ONLY_DIRECTIVES = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n|%[^\n]*\n)*%[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\n|%[^\n]*\n)*\Z")
 _PLACEHOLDER_LINE = re.compile(r"^[ \t-]*\.\.\.[ \t]*$|^\.\.\.[ \t]+[^#\s]", re.MULTILINE)
+
+_ODD_INDENT = re.compile(r" *([\t\u00a0])")
 
 
 class Chunk(NamedTuple):
@@ -71,6 +73,9 @@ class Parsed(NamedTuple):
 
     documents: tuple[Document, ...]
     flaw: Flaw | None
+    """Why there are no more of them."""
+    notes: tuple[Flaw, ...] = ()
+    """Oddities that were mended."""
 
 
 class _Refused(Exception):  # noqa: N818 - not an error of the program
@@ -99,14 +104,15 @@ def parsed(chunk: Chunk) -> Parsed:
     if isinstance(loader, Flaw):
         return Parsed((), loader)
     documents: list[Document] = []
+    notes: list[Flaw] = []
     try:
         while True:
-            document = _next_document(loader, chunk.text)
+            document = _next_document(loader, chunk.text, notes)
             if document is None:
-                return Parsed(tuple(documents), None)
+                return Parsed(tuple(documents), None, tuple(notes))
             documents.append(document)
     except _Refused as refused:
-        return Parsed(tuple(documents), refused.flaw)
+        return Parsed(tuple(documents), refused.flaw, tuple(notes))
     except yaml.YAMLError as error:
         as_json = _json(chunk.text)
         if as_json is not None:
@@ -186,8 +192,9 @@ class _Open:
 class _Builder:
     """Turns the events of one document into one value."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, notes: list[Flaw]) -> None:
         self.text = text
+        self.notes = notes
         self.stack: list[_Open] = []
         self.anchors: dict[str, tuple[Any, Marks, int] | None] = {}
         """Value, marks and expanded size; None while the node is still open."""
@@ -217,6 +224,10 @@ class _Builder:
             if "..." in text and self._is_placeholder(event):
                 line = _placeholder(self.text, event.start_mark.line)
                 raise _Refused(Flaw("TUL0006", line, 0, {}))
+            if not text.isascii() and text != text.strip():
+                # YAML trims ordinary spaces only; these come with copies from web pages and nobody sees them.
+                self.notes.append(Flaw("TUL0019", event.start_mark.line, event.start_mark.column, {}))
+                text = text.strip()
             return plain_scalar(text)
         except Unfit as unfit:
             raise _refused(unfit.code, event, **unfit.arguments) from None
@@ -315,13 +326,13 @@ class _Builder:
         top.merges += [(item, place[1]) for item, place in pairs]
 
 
-def _next_document(loader: Any, text: str) -> Document | None:
+def _next_document(loader: Any, text: str, notes: list[Flaw]) -> Document | None:
     event = loader.get_event()
     while isinstance(event, StreamStartEvent | DocumentStartEvent):
         event = loader.get_event()
     if event is None or isinstance(event, StreamEndEvent):
         return None
-    builder = _Builder(text)
+    builder = _Builder(text, notes)
     while True:
         kind = type(event)
         if kind is ScalarEvent:
@@ -339,7 +350,8 @@ def _next_document(loader: Any, text: str) -> Document | None:
 
 def _packed(mark: Any) -> int:
     line: int = mark.line
-    return line * _COLUMNS + min(mark.column, _COLUMNS - 1)
+    column: int = mark.column
+    return line * _COLUMNS + min(column, _COLUMNS - 1)
 
 
 def _refused(code: str, event: Any, **arguments: str) -> _Refused:
@@ -368,8 +380,9 @@ def _syntax_flaw(error: yaml.YAMLError, text: str) -> Flaw:
         return Flaw("TUL0006", elided[-1], 0, {})
     near = lines[max(line - 1, 0) : line + 1]
     for offset, content in enumerate(near):
-        if re.match(r" *\t", content):
-            return Flaw("TUL0005", max(line - 1, 0) + offset, 0, {})
+        odd = _ODD_INDENT.match(content)
+        if odd:
+            return Flaw("TUL0005" if odd[1] == "\t" else "TUL0020", max(line - 1, 0) + offset, 0, {})
     return Flaw("TUL0004", line, column, {"reason": reason})
 
 

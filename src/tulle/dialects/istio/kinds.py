@@ -25,8 +25,22 @@ _ENFORCED: Final = (
     KindRead(NETWORKING, "Gateway", _NETWORKING_VERSIONS, Gateway, check=gateway_object_problems),
     KindRead(NETWORKING, "ServiceEntry", _NETWORKING_VERSIONS, ServiceEntry, check=service_entry_problems),
     KindRead(NETWORKING, "WorkloadEntry", _NETWORKING_VERSIONS, WorkloadEntry),
-    KindRead(SECURITY, "PeerAuthentication", _SECURITY_VERSIONS, PeerAuthentication, check=peer_authentication_problems, requires_root=False),
-    KindRead(SECURITY, "AuthorizationPolicy", _SECURITY_VERSIONS, AuthorizationPolicy, check=authorization_problems, requires_root=False),
+    KindRead(
+        SECURITY,
+        "PeerAuthentication",
+        _SECURITY_VERSIONS,
+        PeerAuthentication,
+        check=peer_authentication_problems,
+        requires_root=False,
+    ),
+    KindRead(
+        SECURITY,
+        "AuthorizationPolicy",
+        _SECURITY_VERSIONS,
+        AuthorizationPolicy,
+        check=authorization_problems,
+        requires_root=False,
+    ),
 )
 
 

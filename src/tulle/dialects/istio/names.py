@@ -7,8 +7,6 @@ Pure. Source: Istio reference, "Destination.host" and `ResolveShortnameToFQDN`: 
 import re
 from collections.abc import Iterable
 
-
-
 MESH = "mesh"
 """The gateway name that means every sidecar."""
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
@@ -73,5 +71,3 @@ def covers(pattern: str, host: str) -> bool:
     if pattern in ("*", host):
         return True
     return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
-
-

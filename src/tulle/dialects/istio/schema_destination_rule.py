@@ -158,7 +158,7 @@ class Subset(Wire, frozen=True):
     """Subset."""
 
     name: str
-    labels: Labels = {}
+    labels: Labels = field(default_factory=dict)
     traffic_policy: TrafficPolicy | None = None
 
 

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
+from msgspec import field
+
 from tulle.dialects.istio.schema_wire import Labels, Wire
 from tulle.dialects.kinds import UNENFORCED, PortNumber
 
@@ -22,7 +24,9 @@ class ServerTls(Wire, frozen=True):
     """ServerTLSSettings."""
 
     https_redirect: bool = False
-    mode: Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = "PASSTHROUGH"
+    mode: Literal["PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"] = (
+        "PASSTHROUGH"
+    )
     server_certificate: Annotated[str, UNENFORCED] = ""
     private_key: Annotated[str, UNENFORCED] = ""
     ca_certificates: Annotated[str, UNENFORCED] = ""
@@ -54,4 +58,4 @@ class Gateway(Wire, frozen=True):
     """Servers on gateway workloads."""
 
     servers: tuple[Server, ...] = ()
-    selector: Labels = {}
+    selector: Labels = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from msgspec import field
+
 from tulle.dialects.istio.schema_wire import Wire, WorkloadSelector
 
 
@@ -16,7 +18,7 @@ class PeerAuthentication(Wire, frozen=True):
 
     selector: WorkloadSelector | None = None
     mtls: MutualTls | None = None
-    port_level_mtls: dict[str, MutualTls] = {}
+    port_level_mtls: dict[str, MutualTls] = field(default_factory=dict)
 
 
 class Source(Wire, frozen=True):
@@ -101,5 +103,3 @@ class AuthorizationPolicy(Wire, frozen=True):
     rules: tuple[Rule, ...] | None = None
     action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
     provider: Provider | None = None
-
-

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from tulle.dialects.istio.schema_wire import Labels, OptionalDuration, PortSelector, StringMatch, Unused, Wire
 from tulle.dialects.kinds import UNENFORCED, Percent, PortNumber
@@ -21,8 +21,8 @@ class Destination(Wire, frozen=True):
 class HeaderOperations(Wire, frozen=True):
     """What happens to headers."""
 
-    set: dict[str, str] = {}
-    add: dict[str, str] = {}
+    set: dict[str, str] = field(default_factory=dict)
+    add: dict[str, str] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
 
 
@@ -41,13 +41,13 @@ class HttpMatch(Wire, frozen=True):
     scheme: StringMatch | None = None
     method: StringMatch | None = None
     authority: StringMatch | None = None
-    headers: dict[str, StringMatch] = {}
+    headers: dict[str, StringMatch] = field(default_factory=dict)
     port: PortNumber | None = None
-    source_labels: Labels = {}
+    source_labels: Labels = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
-    query_params: dict[str, StringMatch] = {}
+    query_params: dict[str, StringMatch] = field(default_factory=dict)
     ignore_uri_case: bool = False
-    without_headers: dict[str, StringMatch] = {}
+    without_headers: dict[str, StringMatch] = field(default_factory=dict)
     source_namespace: str = ""
     stat_prefix: Annotated[str, UNENFORCED] = ""
 
@@ -167,7 +167,7 @@ class TlsMatch(Wire, frozen=True):
     sni_hosts: tuple[str, ...] = ()
     destination_subnets: tuple[str, ...] = ()
     port: PortNumber | None = None
-    source_labels: Labels = {}
+    source_labels: Labels = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
 
@@ -178,7 +178,7 @@ class TcpMatch(Wire, frozen=True):
     destination_subnets: tuple[str, ...] = ()
     port: PortNumber | None = None
     source_subnet: Annotated[str, UNENFORCED] = ""
-    source_labels: Labels = {}
+    source_labels: Labels = field(default_factory=dict)
     gateways: tuple[str, ...] = ()
     source_namespace: str = ""
 
@@ -213,5 +213,3 @@ class VirtualService(Wire, frozen=True):
     tls: tuple[TlsRoute, ...] = ()
     tcp: tuple[TcpRoute, ...] = ()
     export_to: tuple[str, ...] = ()
-
-

@@ -5,7 +5,7 @@ Knows no kind. Source: Istio API reference, networking/v1 and security/v1 (older
 
 from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from tulle.dialects.kinds import LENIENT_TEXT, UNENFORCED, Duration, PortNumber
 
@@ -36,4 +36,4 @@ class PortSelector(Wire, frozen=True):
 class WorkloadSelector(Wire, frozen=True):
     """Workloads by label."""
 
-    match_labels: Labels = {}
+    match_labels: Labels = field(default_factory=dict)

@@ -6,11 +6,14 @@ enforced), conditions on other Envoy filters, and path templates (`{*}`, `{**}`)
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from tulle.model.origin import Origin
 from tulle.policies.authorization.spec import Action, Condition, Operation, Rule, Source, Values
+
+Part = TypeVar("Part", Source, Operation)
 
 _TOKEN_KEYS = ("request.auth.", "experimental.")
 
@@ -56,7 +59,7 @@ def is_template(path: str) -> bool:
     return "{" in path
 
 
-def _fits(parts: Iterable[object], close: Callable[[object], object | None]) -> tuple[object, ...]:
+def _fits(parts: Iterable[Part], close: Callable[[Part], Part | None]) -> tuple[Part, ...]:
     return tuple(kept for part in parts if (kept := close(part)) is not None)
 
 

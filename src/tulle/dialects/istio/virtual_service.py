@@ -91,7 +91,9 @@ def _action(route: written.HttpRoute, scope: Scope, origin: Origin) -> Forward |
         return _redirect(route.redirect)
     if route.direct_response is not None:
         body = route.direct_response.body
-        return Respond(route.direct_response.status, "" if body is None else body.string or _from_base64(body.bytes or ""))
+        return Respond(
+            route.direct_response.status, "" if body is None else body.string or _from_base64(body.bytes or "")
+        )
     if not route.route:
         return None
     return Forward(tuple(_http_target(one, scope, origin.at("route", index)) for index, one in enumerate(route.route)))
@@ -138,7 +140,11 @@ def string_match(match: WrittenMatch | None, *, ignore_case: bool = False) -> St
     """A comparison; None where nothing was asked."""
     if match is None:
         return None
-    for kind, value in ((MatchKind.EXACT, match.exact), (MatchKind.PREFIX, match.prefix), (MatchKind.REGEX, match.regex)):
+    for kind, value in (
+        (MatchKind.EXACT, match.exact),
+        (MatchKind.PREFIX, match.prefix),
+        (MatchKind.REGEX, match.regex),
+    ):
         if value is not None:
             return StringMatch(kind, value, ignore_case)
     return None
