@@ -1,7 +1,9 @@
 # Two commands do everything on a fresh machine with Python 3.11+, make and a package manager:
 #   make demo    a mesh on this machine: Bookinfo behind real Envoys (ONCE=1: show and tear down)
 #   make test    every test, ending with a table of what ran and what was skipped
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+# the first interpreter that runs and is new enough (version switchers leave names that do not run)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
