@@ -15,14 +15,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tulle.xds.blame import suspects
+from tulle.xds.blame import blame
 from tulle.xds.names import WILDCARD, Nonce, ResourceName, TypeUrl, Version
 from tulle.xds.resource import Entry
 from tulle.xds.snapshot import EMPTY, Comparisons, Shelf, route_of
 
 _IMPLICIT_WILDCARD = frozenset((TypeUrl.CDS, TypeUrl.LDS, TypeUrl.VHDS))
-_APPLIED_SINGLY = frozenset((TypeUrl.CDS, TypeUrl.LDS))
-"""Types of which Envoy applies the good resources of a response it refuses; of others the whole response is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Verdict:
 
     guilty: Mapping[ResourceName, Version]
     doubted: tuple[ResourceName, ...]
-    """Not judged yet: each half will be tried alone."""
+    """Not judged yet: they will be tried apart, in halves."""
 
 
 class Lane:
@@ -284,15 +282,15 @@ class Lane:
         if push is None:
             return None
         names = tuple(push.draft.send)
-        guilty = names if len(names) == 1 else suspects(detail, names)
+        guilty, others_applied, suspected = blame(detail, names)
         doubted: tuple[ResourceName, ...] = ()
-        lost = set(guilty)
-        if guilty and self.type_url not in _APPLIED_SINGLY:
-            lost = set(names)  # the innocent went down with them; they are sent again
+        lost = set(guilty if others_applied else names)  # the innocent may have gone down with the guilty: sent again
+        if not guilty and len(names) == 1:
+            guilty = names
         elif not guilty:
-            doubted, lost = names, set(names)
-            half = len(names) // 2
-            self.trials.extend(frozenset(part) for part in (names[:half], names[half:]) if part)
+            doubted = names
+            apart = frozenset(suspected) if 0 < len(suspected) < len(names) else frozenset(names[: len(names) // 2])
+            self.trials.extend(part for part in (apart, frozenset(names) - apart) if part)
         for name in set(names) - lost:
             self.rejected.pop(name, None)
         verdict = Verdict({name: push.draft.send[name].version for name in guilty}, doubted)
