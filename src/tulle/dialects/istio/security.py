@@ -87,9 +87,7 @@ def authorizations(db: Database, key: ObjectKey) -> tuple[Selected, ...]:
     if spec.action == "AUDIT":
         return ()
     action = Action.ALLOW if spec.action == "ALLOW" else Action.DENY
-    origin = Origin(key, "spec")
-    rules = (_rule(rule, origin.at("rules", index)) for index, rule in enumerate(spec.rules or ()))
-    kept = tuple(fit for rule in rules if (fit := closed(rule, action)) is not None)
+    kept = tuple(fit for rule in written_rules(spec, key) if (fit := closed(rule, action)) is not None)
     policy = Authorization(key, action, kept, Origin(key))
     return tuple(Selected(selector, policy) for selector in _selectors(spec))
 
@@ -97,6 +95,12 @@ def authorizations(db: Database, key: ObjectKey) -> tuple[Selected, ...]:
 def targets_of(spec: written.AuthorizationPolicy) -> tuple[written.TargetRef, ...]:
     """The targets a policy names, in either spelling."""
     return (*((spec.target_ref,) if spec.target_ref else ()), *spec.target_refs)
+
+
+def written_rules(spec: written.AuthorizationPolicy, key: ObjectKey) -> tuple[Rule, ...]:
+    """The rules as they are written, whether enforceable or not."""
+    origin = Origin(key, "spec")
+    return tuple(_rule(rule, origin.at("rules", index)) for index, rule in enumerate(spec.rules or ()))
 
 
 def _selectors(spec: written.AuthorizationPolicy) -> Iterable[Labels]:
