@@ -65,13 +65,17 @@ def rendered(kind: Kind, specs: list[Any]) -> dict[str, Any]:
     if kind.on_route:
         shown["on_route"] = [shape(kind.on_route(spec, cluster_of)) for spec in specs]
     if kind.on_target:
-        shown["on_target"] = [schema.to_dict(api.WeightedCluster.ClusterWeight(**kind.on_target(spec))) for spec in specs]
+        shown["on_target"] = [
+            schema.to_dict(api.WeightedCluster.ClusterWeight(**kind.on_target(spec))) for spec in specs
+        ]
     if kind.on_cluster:
         shown["on_cluster"] = [shape(kind.on_cluster(spec)) for spec in specs]
     if kind.on_inbound_route:
         shown["on_inbound_route"] = shape(kind.on_inbound_route(specs))
     if kind.inbound_network_filters:
-        shown["inbound_network_filters"] = {name: schema.to_dict(one) for name, one in kind.inbound_network_filters(specs)}
+        shown["inbound_network_filters"] = {
+            name: schema.to_dict(one) for name, one in kind.inbound_network_filters(specs)
+        }
     return shown
 
 
@@ -92,4 +96,3 @@ def shape(fragment: Any) -> dict[str, Any]:
 
 def written(shown: Any) -> str:
     return yaml.safe_dump(json.loads(json.dumps(shown)), sort_keys=True, width=120)
-
