@@ -260,6 +260,10 @@ class Lane:
         else:
             self.differs |= {name: draft.send[name] for name in done if name in draft.send}
         self.differs |= {name: known for name, known in waiting.items() if known is not None or self.covers(name)}
+        if not self.differs:
+            self.differs = {}  # a dictionary that was once large stays large
+        if not self.owed:
+            self.owed = set()
 
     def accept(self) -> Push | None:
         """The outstanding push was acknowledged."""
