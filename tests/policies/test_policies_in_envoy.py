@@ -21,6 +21,8 @@ from tulle.policies.cors.spec import Cors
 from tulle.policies.fragments import RouteFragment
 from tulle.policies.headers.envoy import on_route as headers_route
 from tulle.policies.headers.spec import Headers
+from tulle.policies.load_balancing.envoy import on_cluster
+from tulle.policies.load_balancing.spec import Algorithm, HashKey, LoadBalancing
 from tulle.xds import api, schema
 from tulle.xds.extract import envoy_binary
 
@@ -254,6 +256,29 @@ def test_tcp_ports(tmp_path, policies, answer):
             assert one.recv(100) == answer
         except ConnectionResetError:
             assert answer == b""
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.RING_HASH, Algorithm.MAGLEV])
+def test_what_is_hashed_is_known_to_the_cluster_alone(tmp_path, algorithm):
+    ports = [free_port() for _ in range(4)]
+    backends = [
+        http_listener(one, [route("/", RouteFragment(), direct_response=api.DirectResponseAction(status=200 + index))])
+        for index, one in enumerate(ports[1:])
+    ]
+    endpoints = [
+        api.LbEndpoint(endpoint=api.Endpoint(address={"socket_address": {"address": "127.0.0.1", "port_value": one}}))
+        for one in ports[1:]
+    ]
+    origin = Origin(ObjectKey("Kubernetes", "", "Test", "shop", "x"))
+    hashed = cluster("hashed", on_cluster(LoadBalancing(algorithm, HashKey(header="x-user"), None, None, None, origin)))
+    hashed.load_assignment.CopyFrom(
+        api.ClusterLoadAssignment(cluster_name="hashed", endpoints=[api.LocalityLbEndpoints(lb_endpoints=endpoints)])
+    )
+    front = http_listener(ports[0], [route("/", RouteFragment(), route=api.RouteAction(cluster="hashed"))])
+    with running(bootstrap(tmp_path, [*backends, front], [hashed]), ports[0]):
+        answers = {user: {ask(ports[0], "/", x_user=user)[0] for _ in range(6)} for user in "abcdefghijkl"}
+    assert all(len(seen) == 1 for seen in answers.values())
+    assert len(set.union(*answers.values())) > 1
 
 
 def test_cors_and_header_operations(tmp_path):
