@@ -15,7 +15,7 @@ class EnvoySchemaHook(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Write the schema unless the tree already holds one made from this very Envoy (an sdist never does)."""
+        """Write the schema, always anew: an older one in the tree may be of another Envoy."""
         spec = importlib.util.spec_from_file_location("tulle_xds_extract", Path(self.root) / _EXTRACT)
         if spec is None or spec.loader is None:
             raise FileNotFoundError(_EXTRACT)
