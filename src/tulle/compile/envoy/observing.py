@@ -76,7 +76,7 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
                 metadata_namespace=_PEER,
                 key=name,
                 regex_value_rewrite=api.RegexMatchAndSubstitute(
-                    pattern=api.RegexMatcher(regex=f"^(?:.*;)?{name}=([^;]*);.*$"), substitution="\\1"
+                    pattern=api.RegexMatcher(regex=f"^(?:.*;)?{name}=([^;]*);.*$|^.*$"), substitution="\\1"
                 ),
             ),
             remove=name == names[-1],
@@ -118,13 +118,7 @@ def refused_connections() -> list["api.AccessLog"]:
         "response.code_details == 'filter_chain_not_found' || connection.transport_failure_reason.contains('CERTIFICATE')"
         " || connection.transport_failure_reason.contains('PEER')"
     )
-    only = api.AccessLogFilter(
-        extension_filter=api.ExtensionFilter(
-            name="envoy.access_loggers.extension_filters.cel",
-            typed_config=to_any(api.CelAccessLogFilter(expression=refused)),
-        )
-    )
-    return [_log(_TCP_LOG, "listener", only)]
+    return [_log(_TCP_LOG, "listener", _when(refused))]
 
 
 def _http_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> "api.AccessLog":
@@ -165,7 +159,18 @@ def _tcp_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> l
 
 def _at(moment: str, config: "api.StatsAccessLog") -> "api.AccessLog":
     only = api.AccessLogFilter(log_type_filter=api.LogTypeFilter(types=[_log_type(moment)]))
-    return api.AccessLog(name="envoy.access_loggers.stats", typed_config=to_any(config), filter=only)
+    # a refused handshake or a denial reached no workload: counting its end would make closed outrun opened
+    reached = api.AccessLogFilter(and_filter=api.AndFilter(filters=[only, _when("upstream.address != ''")]))
+    return api.AccessLog(name="envoy.access_loggers.stats", typed_config=to_any(config), filter=reached)
+
+
+def _when(expression: str) -> "api.AccessLogFilter":
+    return api.AccessLogFilter(
+        extension_filter=api.ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=to_any(api.CelAccessLogFilter(expression=expression)),
+        )
+    )
 
 
 def _log_type(moment: str) -> int:
