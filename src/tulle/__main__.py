@@ -1,0 +1,5 @@
+"""`python -m tulle`: the command line."""
+
+from tulle.cli import main
+
+main()
