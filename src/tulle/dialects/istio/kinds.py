@@ -12,6 +12,7 @@ from tulle.dialects.istio.schema_security import AuthorizationPolicy, PeerAuthen
 from tulle.dialects.istio.schema_services import ServiceEntry, WorkloadEntry
 from tulle.dialects.istio.schema_virtual_service import VirtualService
 from tulle.dialects.istio.service_entry_checks import service_entry_problems
+from tulle.dialects.istio.workload_entry import workload_entry_problems
 from tulle.dialects.kinds import KindRead
 
 NETWORKING: Final = "networking.istio.io"
@@ -24,7 +25,7 @@ _ENFORCED: Final = (
     KindRead(NETWORKING, "DestinationRule", _NETWORKING_VERSIONS, DestinationRule, check=destination_rule_problems),
     KindRead(NETWORKING, "Gateway", _NETWORKING_VERSIONS, Gateway, check=gateway_object_problems),
     KindRead(NETWORKING, "ServiceEntry", _NETWORKING_VERSIONS, ServiceEntry, check=service_entry_problems),
-    KindRead(NETWORKING, "WorkloadEntry", _NETWORKING_VERSIONS, WorkloadEntry),
+    KindRead(NETWORKING, "WorkloadEntry", _NETWORKING_VERSIONS, WorkloadEntry, check=workload_entry_problems),
     KindRead(
         SECURITY,
         "PeerAuthentication",
