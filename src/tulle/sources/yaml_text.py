@@ -207,6 +207,8 @@ class _Builder:
         self.nodes += 1
         top = self.stack[-1] if self.stack else None
         if top is not None and top.key is None and type(top.value) is dict:
+            if event.implicit[0] and not event.value.isascii() and event.value != event.value.strip():
+                raise _refused("TUL0020", event)
             self._name(top, event.value, mark, is_merge=event.implicit[0] and event.value == "<<")
             return
         value = self._value_of(event)
