@@ -2,34 +2,21 @@
 
 from typing import Any
 
-import msgspec
 import yaml
 
 from tulle.dialects.inputs import objects
-from tulle.dialects.istio.schema_services import ServiceEntry, WorkloadEntry
-from tulle.dialects.kubernetes.kinds import KINDS
+from tulle.dialects.reading import read
 from tulle.engine import Database
-from tulle.model.keys import ObjectKey, labels_of
 from tulle.model.objects import Object
 
 C = "Kubernetes"
-ISTIO = {"ServiceEntry": ServiceEntry, "WorkloadEntry": WorkloadEntry}
 
 
 def as_object(raw: dict[str, Any]) -> Object:
-    group = raw["apiVersion"].rpartition("/")[0]
-    meta = raw["metadata"]
-    key = ObjectKey(
-        C, group, raw["kind"], meta.get("namespace", "" if raw["kind"] == "Namespace" else "shop"), meta["name"]
-    )
-    if raw["kind"] in ISTIO:
-        spec: Any = msgspec.convert(raw["spec"], ISTIO[raw["kind"]])
-    else:
-        kind = next(one for one in KINDS if (one.group, one.kind) == (group, raw["kind"]))
-        part = raw.get("spec", {}) if kind.part else raw
-        spec = kind.digest(raw) if kind.digest else msgspec.convert(part, kind.struct)
-    annotations = labels_of(meta.get("annotations"))
-    return Object(key, spec, labels_of(meta.get("labels")), annotations, created=meta.get("creationTimestamp", ""))
+    decoded = read(raw, C, "shop")
+    assert decoded.problems == ()
+    assert decoded.object is not None
+    return decoded.object
 
 
 def put(db: Database, text: str) -> None:

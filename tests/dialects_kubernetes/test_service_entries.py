@@ -3,14 +3,13 @@
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kubernetes_worlds import C, as_object, pod, put, world
+from kubernetes_worlds import C, pod, put, world
 
 from tulle.dialects.istio.addresses import assigned
-from tulle.dialects.istio.service_entry_checks import service_entry_problems
 from tulle.dialects.kubernetes import registry
+from tulle.dialects.reading import read
 from tulle.model.intent import PortProtocol, Resolution
 from tulle.model.keys import ServiceKey
-from tulle.model.origin import Origin
 
 
 def entry(name, spec, extra="", ns="shop"):
@@ -136,10 +135,7 @@ def test_the_same_host_in_two_namespaces_is_two_services_with_two_addresses():
 
 
 def codes(spec):
-    found = as_object(yaml.safe_load(entry("x", spec)))
-    return [
-        (problem.code, problem.origin.path) for problem in service_entry_problems(found.spec, Origin(found.key, "spec"))
-    ]
+    return [(problem.code, problem.origin.path) for problem in read(yaml.safe_load(entry("x", spec))).problems]
 
 
 def test_problems():
