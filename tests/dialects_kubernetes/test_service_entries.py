@@ -65,7 +65,11 @@ def test_other_entries_do_not_move_an_address():
     put(db, entry("many", f"hosts: [{', '.join(f'h{n}.example' for n in range(50))}], resolution: DNS"))
     with db.counting() as runs:
         assert registry.service(db, key("paypal.example.com")).addresses == before
-    assert "entry_service" not in [name for name, _ in runs.calls]
+    assert "entry_service" not in runs.by_query
+    put(db, entry("far", "hosts: [far.example], resolution: DNS", ns="far"))
+    with db.counting() as runs:
+        assert registry.service(db, key("paypal.example.com")).addresses == before
+    assert dict(runs.by_query) == {"allocations": 1, "unaddressed_hosts": 1, "allocated_in": 1}
 
 
 names = st.tuples(st.sampled_from(["a", "b"]), st.text("abcdef", min_size=1, max_size=8))

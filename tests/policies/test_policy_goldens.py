@@ -1,8 +1,9 @@
 """Every golden of every kind, and that each kind has one."""
 
 import pytest
-from policy_goldens import CASES, HERE, REWRITE, kind_of, parts, rendered, specs_of, written
+from policy_goldens import CASES, HERE, REWRITE, cluster_of, kind_of, parts, rendered, shape, specs_of, written
 
+from tulle.model.objects import MeshSettings
 from tulle.policies import KINDS
 
 
@@ -47,3 +48,18 @@ def test_filters_of_a_chain_in_order():
     inbound = [name for kind in KINDS if kind.inbound_http_filters for name, _ in kind.inbound_http_filters()]
     assert outbound == ["envoy.filters.http.cors"]
     assert inbound == ["tulle.rbac.deny", "tulle.rbac.allow"]
+
+
+def test_what_a_mesh_does_unless_told_otherwise():
+    """Istio's defaults, of the kinds that have one."""
+    made = {kind.name: (kind, kind.default(MeshSettings())) for kind in KINDS if kind.default}
+    assert set(made) == {"retry", "load_balancing", "connection_pool"}
+    kind, spec = made["retry"]
+    assert shape(kind.on_route(spec, cluster_of))["action"]["retry_policy"]["num_retries"] == 2
+    assert kind.on_route(kind.default(MeshSettings(default_retry_attempts=0)), cluster_of).action == {}
+    kind, spec = made["connection_pool"]
+    (limits,) = shape(kind.on_cluster(spec))["cluster"]["circuit_breakers"]["thresholds"]
+    assert {limits.pop(name) for name in list(limits) if name.startswith("max_")} == {2**32 - 1}
+    kind, spec = made["load_balancing"]
+    policy = shape(kind.on_cluster(spec))["cluster"]["load_balancing_policy"]["policies"][0]
+    assert policy["typed_extension_config"]["name"] == "envoy.load_balancing_policies.least_request"

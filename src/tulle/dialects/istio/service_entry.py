@@ -196,6 +196,13 @@ def allocations(db: Database, cluster: str) -> dict[tuple[str, str], str]:
 
 
 @query
+def allocated_in(db: Database, cluster: str, ns: str) -> dict[str, str]:
+    """Allocated addresses of one namespace by host: where a change of another namespace's stops."""
+    everything = allocations(db, cluster)
+    return {host: everything[ns, host] for host in unaddressed_hosts(db, cluster, ns) if (ns, host) in everything}
+
+
+@query
 def allocated_address(db: Database, key: ServiceKey) -> str:
     """The address allocated to a host of a namespace; empty if it needs none, or the range is full."""
-    return allocations(db, key.cluster).get((key.namespace, key.host), "")
+    return allocated_in(db, key.cluster, key.namespace).get(key.host, "")

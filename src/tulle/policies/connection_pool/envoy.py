@@ -6,11 +6,34 @@ Source: Envoy `CircuitBreakers.Thresholds`, `UpstreamConnectionOptions`; Istio's
 from datetime import timedelta
 from typing import Any, Final
 
+from tulle.model.keys import ObjectKey
+from tulle.model.objects import MeshSettings
+from tulle.model.origin import Origin
 from tulle.policies.connection_pool.spec import ConnectionPool
 from tulle.policies.fragments import ClusterFragment
 from tulle.xds import api
 
 _UNLIMITED: Final = 2**32 - 1
+_MESH: Final = Origin(ObjectKey("", "", "MeshSettings", "", "mesh"))
+
+
+def default(_: MeshSettings) -> ConnectionPool:
+    """Istio's: no limits, where Envoy's own are 1,024 of everything and 3 retries."""
+    return ConnectionPool(
+        max_connections=None,
+        connect_timeout_ms=None,
+        keepalive_probes=None,
+        keepalive_time_s=None,
+        keepalive_interval_s=None,
+        max_pending_requests=None,
+        max_requests=None,
+        max_requests_per_connection=None,
+        max_retries=None,
+        idle_timeout_ms=None,
+        max_connection_duration_ms=None,
+        upgrade_to_http2=None,
+        origin=_MESH,
+    )
 
 
 def on_cluster(spec: ConnectionPool) -> ClusterFragment:

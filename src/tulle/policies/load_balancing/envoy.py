@@ -9,6 +9,9 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from tulle.model.keys import ObjectKey
+from tulle.model.objects import MeshSettings
+from tulle.model.origin import Origin
 from tulle.policies.fragments import ClusterFragment
 from tulle.policies.load_balancing.spec import Algorithm, HashKey, LoadBalancing
 from tulle.xds import api
@@ -16,6 +19,12 @@ from tulle.xds.schema import to_any
 
 _POLICIES: Final = "envoy.load_balancing_policies"
 _RING: Final = 1024
+_MESH: Final = Origin(ObjectKey("", "", "MeshSettings", "", "mesh"))
+
+
+def default(_: MeshSettings) -> LoadBalancing:
+    """Istio's: the less busy of two."""
+    return LoadBalancing(Algorithm.LEAST_REQUEST, None, None, None, None, _MESH)
 
 
 def on_cluster(spec: LoadBalancing) -> ClusterFragment:
