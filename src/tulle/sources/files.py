@@ -12,13 +12,14 @@ What goes on when something is broken:
 import gc
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from tulle.dialects.decode import Decoded
 from tulle.dialects.reading import read
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import Object
@@ -31,6 +32,8 @@ from tulle.sources.yaml_text import Marks, chunks, place_of
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """A larger file is refused (TUL0002)."""
 SUFFIXES = frozenset((".yaml", ".yml", ".json"))
+NO_MANIFESTS = frozenset(("tulle.yaml",))
+"""Settings of tulle itself, beside the manifests."""
 _BIG_TEXT = 1_000_000
 
 Signature = tuple[int, int, int]
@@ -90,8 +93,16 @@ class _File(Struct):
 class FileSource:
     """Objects of some files and folders (not of folders within them; hidden files are passed over)."""
 
-    def __init__(self, paths: Sequence[Path], *, cluster: str = "Kubernetes", namespace: str = "default") -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        cluster: str = "Kubernetes",
+        namespace: str = "default",
+        reader: Callable[[Any, str, str], Decoded] = read,
+    ) -> None:
         self.paths = tuple(paths)
+        self._reader = reader
         self.cluster = cluster
         self.namespace = namespace
         """For objects that name none."""
@@ -187,7 +198,7 @@ class FileSource:
                 gc.enable()
 
     def _read(self, raw: Any) -> Any:
-        return read(raw, self.cluster, self.namespace)
+        return self._reader(raw, self.cluster, self.namespace)
 
     def _claims(self, path: Path, file: _File) -> dict[ObjectKey, _Claim]:
         claims: dict[ObjectKey, _Claim] = {}
@@ -296,7 +307,9 @@ class _RefusedFileError(Exception):
 
 def _manifests(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file():
+        if path.suffix not in SUFFIXES or path.name.startswith(".") or path.name in NO_MANIFESTS:
+            continue
+        if path.is_file():
             yield path
 
 

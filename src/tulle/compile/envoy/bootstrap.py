@@ -1,0 +1,406 @@
+"""What an Envoy knows before it has met the control plane: the JSON of `--config-yaml`.
+
+Pure, and plain JSON rather than messages of `xds.api`, because a supervisor starts a dozen proxies within a second and
+loading the schema would cost a fifth of it; tests hold every bootstrap against the schema and the real binary. Knows
+no plan: listeners and clusters come over ADS. Sources: docs/facts/envoy.md §3, §5; Istio's bootstrap for node
+identity and ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+Json = dict[str, Any]
+
+XDS_SOCKET: Final = "/run/tulle/xds/xds.sock"
+"""In the mount namespace of every sidecar."""
+ADMIN_DIRECTORY: Final = "/run/tulle/envoy"
+EDGE_DIRECTORY: Final = "/run/tulle/edge"
+PROMETHEUS_PORT: Final = 15090
+READINESS_PORT: Final = 15021
+EGRESS_PORT: Final = 15001
+PROMETHEUS_PATH: Final = "/stats/prometheus"
+SIDECAR_MARK: Final = 1337
+MAX_DOWNSTREAM_CONNECTIONS: Final = 20_000
+
+_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - inside a pod's own network namespace
+_TYPE: Final = "type.googleapis.com/envoy."
+_NO_OP_WASM: Final = "AGFzbQEAAAABCQJgAABgAX8BfwMDAgABBQMBAAEHLQMGbWVtb3J5AgAXcHJveHlfYWJpX3ZlcnNpb25fMF8yXzEAAAZtYWxsb2MAAQoJAgIACwQAQQAL"
+"""A module of 87 bytes that does nothing: its existence registers the name space of Istio's metrics (facts §5)."""
+_BUCKETS: Final = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000)
+_KEPT_STATS: Final = (
+    "wasmcustom",
+    "cluster_manager",
+    "listener_manager",
+    "server.",
+    "control_plane",
+    "http.admin",
+    "overload",
+)
+_KEPT_SUFFIXES: Final = (
+    "downstream_cx_active",
+    "downstream_cx_total",
+    "downstream_rq_active",
+    "upstream_cx_active",
+    "upstream_rq_pending_active",
+    "ssl.handshake",
+    "ssl.fail_verify_san",
+    "ssl.fail_verify_error",
+)
+
+
+class Node(Struct, frozen=True):
+    """Who a proxy says it is. It grants nothing: the control plane knows the pod by the socket it speaks on."""
+
+    ip: str
+    pod: str
+    namespace: str
+    workload: str
+    service_account: str
+    labels: tuple[tuple[str, str], ...]
+    cluster: str
+    mesh_id: str
+    uid: str
+    is_gateway: bool = False
+
+    @property
+    def id(self) -> str:
+        """Istio's form: `sidecar~10.1.2.3~reviews-1.default~default.svc.cluster.local`."""
+        role = "router" if self.is_gateway else "sidecar"
+        return f"{role}~{self.ip}~{self.pod}.{self.namespace}~{self.namespace}.svc.cluster.local"
+
+    @property
+    def metadata(self) -> Json:
+        """Istio's keys, so that its tools understand our proxies."""
+        return {
+            "NAME": self.pod,
+            "NAMESPACE": self.namespace,
+            "WORKLOAD_NAME": self.workload,
+            "LABELS": dict(self.labels),
+            "SERVICE_ACCOUNT": self.service_account,
+            "CLUSTER_ID": self.cluster,
+            "MESH_ID": self.mesh_id,
+            "INSTANCE_IPS": self.ip,
+            "POD_UID": self.uid,
+        }
+
+
+def sidecar(node: Node, admin_socket: str = f"{ADMIN_DIRECTORY}/admin.sock") -> Json:
+    """The bootstrap of a sidecar or gateway whose control plane is behind `XDS_SOCKET`."""
+    app = dict(node.labels).get("app", node.workload)
+    return {
+        "node": {"id": node.id, "cluster": f"{app}.{node.namespace}", "metadata": node.metadata},
+        "admin": _admin(admin_socket),
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+            },
+            "cds_config": _ADS,
+            "lds_config": _ADS,
+        },
+        "static_resources": {
+            "clusters": [_xds_cluster(), _pipe_cluster("prometheus_stats", admin_socket)],
+            "listeners": [_prometheus(), _readiness()],
+        },
+        "cluster_manager": {
+            "upstream_bind_config": {
+                "socket_options": [
+                    {"level": 1, "name": 36, "int_value": SIDECAR_MARK, "state": "STATE_PREBIND"},
+                ]
+            }
+        },
+        "bootstrap_extensions": [_ISTIO_METRICS],
+        "stats_flush_interval": "5s",
+        "stats_eviction_interval": "60s",
+        "stats_config": _STATS,
+        "overload_manager": _OVERLOAD,
+        "layered_runtime": _RUNTIME,
+    }
+
+
+def host_edge(directory: str, admin_socket: str) -> Json:
+    """The proxy in the machine's own network: published ports in, everything that leaves the mesh out.
+
+    `directory` holds `out.sock` (made here) and `host-lds.json`, `host-cds.json`, `in-<port>.sock` (made elsewhere).
+    """
+    manager = {
+        "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "egress",
+        "codec_type": "HTTP1",
+        "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        "stream_idle_timeout": "0s",
+        "http_filters": [_ROUTER],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "connect",
+                    "domains": ["*"],
+                    "routes": [
+                        {
+                            "match": {"connect_matcher": {}},
+                            "route": {
+                                "cluster": "world",
+                                "timeout": "0s",
+                                "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+                            },
+                        }
+                    ],
+                }
+            ]
+        },
+    }
+    world = {
+        "name": "world",
+        "type": "ORIGINAL_DST",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "connect_timeout": "5s",
+        "original_dst_lb_config": {"use_http_header": True, "http_header_name": ":authority"},
+    }
+    egress = {
+        "name": "egress",
+        "address": _pipe(f"{directory}/out.sock"),
+        "filter_chains": [{"filters": [{"name": _HCM, "typed_config": manager}]}],
+    }
+    return _edge("host", directory, admin_socket, [world], [egress])
+
+
+def fabric_edge(admin_socket: str = f"{EDGE_DIRECTORY}/fabric-admin.sock") -> Json:
+    """The proxy in the mesh's bridge: from `in-<port>.sock` to gateway pods, from pods to `out.sock`."""
+    tunnel = {
+        "@type": f"{_TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "egress",
+        "cluster": "host",
+        "tunneling_config": {"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%"},
+    }
+    egress = {
+        "name": "egress",
+        "address": _socket(_ANY_ADDRESS, EGRESS_PORT),
+        "listener_filters": [
+            {
+                "name": "envoy.filters.listener.original_dst",
+                "typed_config": {"@type": f"{_TYPE}extensions.filters.listener.original_dst.v3.OriginalDst"},
+            }
+        ],
+        "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": tunnel}]}],
+    }
+    host = _pipe_cluster("host", f"{EDGE_DIRECTORY}/out.sock")
+    return _edge("fabric", EDGE_DIRECTORY, admin_socket, [host], [egress])
+
+
+class PublishedPort(Struct, frozen=True, order=True):
+    """One port of a gateway's Service, offered on the machine."""
+
+    port: int
+    """Of the Service."""
+    host_port: int
+    endpoints: tuple[tuple[str, int], ...] = ()
+    """Address and port of every ready gateway pod."""
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    """Of the machine, to listen on."""
+
+
+def host_edge_files(directory: str, ports: tuple[PublishedPort, ...]) -> dict[str, Json]:
+    """File name -> contents of what changes while the host edge runs."""
+    listeners = [
+        {
+            "name": f"in-{port.port}-{address}",
+            "address": _socket(address, port.host_port),
+            # Two meshes of one user must not share a port unnoticed.
+            "enable_reuse_port": False,
+            "filter_chains": [_relay(f"in-{port.port}")],
+        }
+        for port in ports
+        for address in port.addresses
+    ]
+    clusters = [_pipe_cluster(f"in-{port.port}", f"{directory}/in-{port.port}.sock") for port in ports]
+    return {"host-lds.json": _listed("listener.v3.Listener", listeners), "host-cds.json": _listed(_CLUSTER, clusters)}
+
+
+def fabric_edge_files(ports: tuple[PublishedPort, ...]) -> dict[str, Json]:
+    """File name -> contents of what changes while the fabric edge runs."""
+    listeners = [
+        {
+            "name": f"in-{port.port}",
+            "address": _pipe(f"{EDGE_DIRECTORY}/in-{port.port}.sock"),
+            "filter_chains": [_relay(f"gateway-{port.port}")],
+        }
+        for port in ports
+    ]
+    clusters = [
+        {
+            "name": f"gateway-{port.port}",
+            "type": "EDS",
+            "connect_timeout": "2s",
+            "eds_cluster_config": {"eds_config": _file(f"{EDGE_DIRECTORY}/eds-{port.port}.json")},
+        }
+        for port in ports
+    ]
+    files = {
+        "fabric-lds.json": _listed("listener.v3.Listener", listeners),
+        "fabric-cds.json": _listed(_CLUSTER, clusters),
+    }
+    for port in ports:
+        endpoints = [{"endpoint": {"address": _socket(*endpoint)}} for endpoint in port.endpoints]
+        assignment = {"cluster_name": f"gateway-{port.port}", "endpoints": [{"lb_endpoints": endpoints}]}
+        files[f"eds-{port.port}.json"] = _listed("endpoint.v3.ClusterLoadAssignment", [assignment])
+    return files
+
+
+_CLUSTER: Final = "cluster.v3.Cluster"
+_HCM: Final = "envoy.filters.network.http_connection_manager"
+_ADS: Final[Mapping[str, Any]] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+_ROUTER: Final[Mapping[str, Any]] = {
+    "name": "envoy.filters.http.router",
+    "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
+}
+_ISTIO_METRICS: Final[Mapping[str, Any]] = {
+    "name": "envoy.bootstrap.wasm",
+    "typed_config": {
+        "@type": f"{_TYPE}extensions.wasm.v3.WasmService",
+        "singleton": True,
+        "config": {
+            "name": "istio-metrics",
+            "root_id": "istio-metrics",
+            "vm_config": {
+                "vm_id": "istio-metrics",
+                "runtime": "envoy.wasm.runtime.v8",
+                "code": {"local": {"inline_bytes": _NO_OP_WASM}},
+            },
+        },
+    },
+}
+_STATS: Final[Mapping[str, Any]] = {
+    "stats_matcher": {
+        "inclusion_list": {
+            "patterns": [
+                *({"prefix": prefix} for prefix in _KEPT_STATS),
+                *({"suffix": suffix} for suffix in _KEPT_SUFFIXES),
+            ]
+        }
+    },
+    "histogram_bucket_settings": [{"match": {"prefix": "wasmcustom.istio"}, "buckets": [*_BUCKETS, 3600000]}],
+}
+_OVERLOAD: Final[Mapping[str, Any]] = {
+    "refresh_interval": "1s",
+    "resource_monitors": [
+        {
+            "name": "envoy.resource_monitors.global_downstream_max_connections",
+            "typed_config": {
+                "@type": f"{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
+            },
+        }
+    ],
+}
+_RUNTIME: Final[Mapping[str, Any]] = {
+    "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
+}
+
+
+def _edge(name: str, directory: str, admin_socket: str, clusters: list[Json], listeners: list[Json]) -> Json:
+    return {
+        "node": {"id": f"edge~{name}", "cluster": "edge"},
+        "admin": _admin(admin_socket),
+        "dynamic_resources": {
+            "lds_config": _file(f"{directory}/{name}-lds.json"),
+            "cds_config": _file(f"{directory}/{name}-cds.json"),
+        },
+        "static_resources": {"clusters": clusters, "listeners": listeners},
+        "overload_manager": _OVERLOAD,
+        "layered_runtime": _RUNTIME,
+    }
+
+
+def _admin(path: str) -> Json:
+    return {"address": _pipe(path)}
+
+
+def _pipe(path: str) -> Json:
+    return {"pipe": {"path": path, "mode": 0o600}}
+
+
+def _socket(address: str, port: int) -> Json:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _file(path: str) -> Json:
+    return {"path_config_source": {"path": path}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+
+
+def _listed(message: str, resources: list[Json]) -> Json:
+    return {"resources": [{"@type": f"{_TYPE}config.{message}", **resource} for resource in resources]}
+
+
+def _relay(cluster: str) -> Json:
+    proxy = {
+        "@type": f"{_TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": cluster,
+        "cluster": cluster,
+        "idle_timeout": "0s",
+    }
+    return {"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}]}
+
+
+def _pipe_cluster(name: str, path: str) -> Json:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": path}}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+
+
+def _xds_cluster() -> Json:
+    """HTTP/2 with keep-alive: a control plane that is gone without a word is noticed after 15 s."""
+    keepalive = {"interval": "10s", "timeout": "5s"}
+    options = {
+        "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": keepalive}},
+    }
+    cluster = _pipe_cluster("xds-grpc", XDS_SOCKET)
+    cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
+    return cluster
+
+
+def _prometheus() -> Json:
+    return _one_path("prometheus", PROMETHEUS_PORT, PROMETHEUS_PATH, PROMETHEUS_PATH)
+
+
+def _readiness() -> Json:
+    return _one_path("readiness", READINESS_PORT, "/healthz/ready", "/ready")
+
+
+def _one_path(name: str, port: int, path: str, admin_path: str) -> Json:
+    """A listener that serves one exact path of the admin interface and nothing else of it."""
+    route = {"cluster": "prometheus_stats", "prefix_rewrite": admin_path, "timeout": "10s"}
+    manager = {
+        "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "normalize_path": True,
+        "http_filters": [_ROUTER],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": name,
+                    "domains": ["*"],
+                    "routes": [{"match": {"path": path, "headers": [_GET]}, "route": route}],
+                }
+            ]
+        },
+    }
+    return {
+        "name": name,
+        "address": _socket(_ANY_ADDRESS, port),
+        "ignore_global_conn_limit": True,
+        "filter_chains": [{"filters": [{"name": _HCM, "typed_config": manager}]}],
+    }
+
+
+_GET: Final[Mapping[str, Any]] = {"name": ":method", "string_match": {"exact": "GET"}}
