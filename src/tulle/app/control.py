@@ -1,0 +1,76 @@
+"""The control plane's process: `python -m tulle.app.control --run-dir RUN --state-dir STATE PATH...`.
+
+Reads arguments, runs the loop, ends on SIGTERM and SIGINT. The order of things is `control_plane.py`'s.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tulle.app.settings import Settings, SettingsRefusedError, load
+from tulle.identity.errors import IdentityError
+from tulle.serve import logs
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, parsed."""
+    parser = argparse.ArgumentParser(prog="tulle-control", description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument(
+        "--run-dir", type=Path, default=None, help="the supervisor's directory; without it no pods are served"
+    )
+    parser.add_argument("--state-dir", type=Path, required=True, help="where the CA's roots are kept")
+    parser.add_argument("--xds-plaintext", metavar="HOST:PORT", help="serve xDS without identities: never secrets")
+    parser.add_argument("--xds-tls", metavar="HOST:PORT", help="serve xDS over TLS, to certificates of the mesh")
+    parser.add_argument("--settings", type=Path, default=None, help="settings of the mesh, JSON")
+    parser.add_argument("--log-format", choices=("text", "json"), default=None)
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("config", nargs="*", type=Path, metavar="PATH", help="manifests: files or folders")
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run until told to stop; the exit code."""
+    given = arguments(words)
+    try:
+        settings = load(given.settings)
+    except (SettingsRefusedError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    logs.start(given.log_format or settings.log_format, logging.DEBUG if given.verbose else logging.INFO)
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # nothing is forked while serving
+    try:
+        return asyncio.run(_serve(given, settings))
+    except IdentityError as error:
+        found = error.problem()
+        logs.event(logging.ERROR, "cannot start", code=found.code, error=found.text, advice=found.advice)
+    except OSError as error:
+        logs.event(logging.ERROR, "cannot start", error=str(error))
+    return 1
+
+
+async def _serve(given: argparse.Namespace, settings: Settings) -> int:
+    from tulle.app.control_plane import ControlPlane  # noqa: PLC0415 - after GRPC_ENABLE_FORK_SUPPORT is set
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    plane = ControlPlane(given.config, settings, given.run_dir, given.state_dir)
+    try:
+        await plane.open()
+        if given.xds_plaintext:
+            port = await plane.doors.open_plaintext(given.xds_plaintext)
+            logs.event(logging.INFO, "plaintext xDS", port=port)
+        await stop.wait()
+    finally:
+        await plane.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,334 @@
+"""From edits to proxies: after each edit only what it touched is computed, once per view, and told to those who look at it.
+
+Admits clients, moves them between views, and gives each its snapshot: the view's resources and the secrets of its identity.
+Knows no files (edits come from outside), no gRPC and no clock but for measuring.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from time import monotonic, time
+from typing import Any
+
+from cryptography import x509
+from msgspec import Struct
+
+from tulle.compile.views import View, view_of
+from tulle.dialects.inputs import settings
+from tulle.engine import Database, Root
+from tulle.identity.errors import IdentityError
+from tulle.identity.spiffe import SpiffeId, spiffe_id
+from tulle.model.problems import NOWHERE, Problem, problem
+from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor
+from tulle.serve.client import Client, Ending
+from tulle.serve.credentials import Credentials
+from tulle.serve.fleet import Fleet
+from tulle.serve.nodes import Claim, claim_of, claimed_view
+from tulle.serve.seats import Seat, seats
+from tulle.serve.shelves import Shelves, Shown, our_bug
+from tulle.serve.vault import Entitled, Vault
+from tulle.xds.conversation import Conversation
+from tulle.xds.names import TypeUrl
+from tulle.xds.snapshot import EMPTY, Comparisons, Snapshot
+from tulle.xds.wire import ClientNode
+
+MOST_CLIENTS = 20_000
+OnBug = Callable[[Problem, Exception], None]
+
+
+class Pushed(Struct, frozen=True):
+    """What one edit did."""
+
+    version: int
+    before: int
+    affected: tuple[Client, ...]
+    seconds: float
+    """Spent computing and queueing."""
+    joined: tuple[Seat, ...] = ()
+    parted: tuple[Seat, ...] = ()
+
+
+class Pushing:
+    """The loop from edits to streams; also `ads.Lobby` and `credentials.Delivery`."""
+
+    def __init__(
+        self, db: Database, fleet: Fleet, vault: Vault, credentials: Credentials, on_bug: OnBug, *, cluster: str
+    ) -> None:
+        self.version = 1
+        """Grows with every change that reaches somebody."""
+        self.fleet = fleet
+        self.shelves = Shelves(db)
+        self.bugs: dict[str, Problem] = {}
+        """Failures of tulle that last, by where."""
+        self._db = db
+        self._vault = vault
+        self._credentials = credentials
+        self._on_bug = on_bug
+        self._comparisons = Comparisons()
+        self._serials = count(1)
+        self._seats_root = db.root(seats, cluster)
+        self._views: dict[Root[Any], Client] = {}
+        self._of_client: dict[int, Root[Any]] = {}
+
+    # --- edits -------------------------------------------------------------------------------------------------------
+
+    def after_edit(self, *, secrets_changed: bool = False) -> Pushed:
+        """Compute what the last edits touched and tell whoever it concerns. One call per edit; never raises for users' input."""
+        started, before = monotonic(), self.version
+        dirty = self._db.take_dirty_roots()
+        version = before + 1
+        joined, parted = self._seated()
+        affected: dict[int, Client] = {}
+        for client in self._moved(dirty, version):
+            affected[client.serial] = client
+        refreshed = {shown for root in dirty if (shown := self.shelves.of_root(root)) is not None}
+        changed = {shown for shown in refreshed if self._refreshed(shown, version)}
+        for client in self.fleet.clients.values():
+            if client.shown in changed or (secrets_changed and client.entitled is not None):
+                affected[client.serial] = client
+        told = self._tell(affected.values(), version)
+        return Pushed(self.version, before, told, monotonic() - started, joined, parted)
+
+    def push_secrets(self, holders: Iterable[str] | None) -> None:
+        """Leafs or the bundle changed."""
+        if holders is None:
+            clients: list[Client] = [client for client in self.fleet.clients.values() if client.entitled is not None]
+        else:
+            clients = [client for holder in holders for client in self.fleet.of_seat(holder)]
+        self._tell(clients, self.version + 1)
+
+    def _tell(self, clients: Iterable[Client], version: int) -> tuple[Client, ...]:
+        fresh = []
+        for client in clients:
+            snapshot = self._snapshot(client.shown, client.entitled, version, client.snapshot)
+            if snapshot is not client.snapshot:
+                fresh.append((client, snapshot))
+        if fresh:
+            self.version = version
+        for client, snapshot in fresh:
+            client.show(snapshot)
+        return tuple(client for client, _ in fresh)
+
+    def _snapshot(self, shown: Shown, who: Entitled | None, version: int, last: Snapshot | None) -> Snapshot:
+        """What a client should hold now; `last` itself where that is the same."""
+        assert shown.types is not None
+        secrets = self._vault.shelf(who, shown.secrets) if who is not None else EMPTY
+        if last is not None:
+            held = last.shelf(TypeUrl.SDS)
+            if secrets == held:
+                secrets = held
+            if secrets is held and all(last.shelf(url) is shelf for url, shelf in shown.types.items()):
+                return last
+        return Snapshot(version, {**shown.types, TypeUrl.SDS: secrets})
+
+    def _seated(self) -> tuple[tuple[Seat, ...], tuple[Seat, ...]]:
+        """Bring the seats up to date; who joined, who parted. A seat that changed did both."""
+        if not self._seats_root.is_dirty:
+            return (), ()
+        now = {seat.uid: seat for seat in self._seats_root.value()}
+        parted = tuple(seat for uid, seat in self.fleet.seats.items() if now.get(uid) != seat)
+        joined = tuple(seat for uid, seat in now.items() if self.fleet.seats.get(uid) != seat)
+        self.fleet.seats = now
+        for seat in parted:
+            for client in self.fleet.of_seat(seat.uid):
+                client.end(Ending("UNAVAILABLE", "the workload is gone"))
+            self._credentials.gone(seat.uid)
+        return joined, parted
+
+    def _moved(self, dirty: tuple[Root[Any], ...], version: int) -> list[Client]:
+        """Clients whose pod's view is another one now, already looking at it."""
+        found = []
+        for root in dirty:
+            client = self._views.get(root)
+            if client is None:
+                continue
+            view = self._view_now(client, root)
+            if view is None or view == client.shown.view:
+                continue
+            shown = self.shelves.show(view, version)
+            if shown.types is None:
+                self._note(shown)
+                self.shelves.leave(shown)  # what it has is better than nothing
+                continue
+            self.shelves.leave(client.shown)
+            client.shown = shown
+            found.append(client)
+        return found
+
+    def _view_now(self, client: Client, root: Root[Any]) -> View | None:
+        where = f"the view of {client.id}"
+        try:
+            view: View | None = root.value()
+        except Exception as error:  # noqa: BLE001 - one proxy's defect must not take the others down
+            self._bug(where, our_bug(where, error), error)
+            return None
+        self.bugs.pop(where, None)
+        return view
+
+    def _refreshed(self, shown: Shown, version: int) -> bool:
+        if shown.viewers == 0:
+            return False
+        is_new = shown.refresh()
+        if is_new:
+            shown.version = version
+        self._note(shown)
+        return is_new
+
+    def _note(self, shown: Shown) -> None:
+        where = repr(hash(shown.view))
+        if shown.bug is None:
+            self.bugs.pop(where, None)
+        else:
+            self._bug(where, *shown.bug)
+
+    def _bug(self, where: str, found: Problem, error: Exception) -> None:
+        if self.bugs.get(where) != found:
+            self._on_bug(found, error)
+        self.bugs[where] = found
+
+    # --- streams (ads.Lobby) -----------------------------------------------------------------------------------------
+
+    def admit(self, guest: Guest, node: ClientNode | None) -> Client:
+        """A client for a new stream. Raises NotAdmittedError: unknown pod, wrong certificate, nothing good to show."""
+        if len(self.fleet.clients) >= MOST_CLIENTS:
+            raise NotAdmittedError(Ending("RESOURCE_EXHAUSTED", f"more than {MOST_CLIENTS} streams"))
+        claim = claim_of(node)
+        seat = self._seat(guest, claim)
+        return self._admitted(guest, claim, seat) if seat else self._welcomed(claim)
+
+    def left(self, client: Client) -> None:
+        """Its stream is over."""
+        self.fleet.remove(client)
+        root = self._of_client.pop(client.serial, None)
+        if root is not None:
+            del self._views[root]
+            root.close()
+        self.shelves.leave(client.shown)
+
+    def _seat(self, guest: Guest, claim: Claim) -> Seat | None:
+        match guest.door:
+            case PodDoor(uid):
+                seat = self.fleet.seats.get(uid)
+                if seat is None:
+                    raise _not_admitted("NOT_FOUND", "TUL0807", peer=guest.peer)
+                return seat
+            case CertificateDoor():
+                return self._certified(guest, claim)
+            case _:
+                return None
+
+    def _certified(self, guest: Guest, claim: Claim) -> Seat:
+        """The pod the node id names, if the certificate is of its namespace and service account."""
+        said = f"{claim.name}.{claim.namespace}"
+        domain = settings_now(self._db).trust_domain
+        for uri in guest.uris:
+            try:
+                identity = SpiffeId.parse(uri)
+            except IdentityError:
+                continue
+            for seat in self.fleet.seats.values():
+                proven = (seat.workload.namespace, seat.service_account) == (
+                    identity.namespace,
+                    identity.service_account,
+                )
+                if proven and identity.trust_domain == domain and seat.id == said:
+                    return seat
+        peer = ", ".join(guest.uris) or guest.peer
+        raise _not_admitted("PERMISSION_DENIED", "TUL0804", peer=peer, claimed=said)
+
+    def _admitted(self, guest: Guest, claim: Claim, seat: Seat) -> Client:
+        identity = spiffe_id(settings_now(self._db).trust_domain, seat.workload.namespace, seat.service_account)
+        root = self._db.root(view_of, seat.workload)
+        shown = self._looked_at(root, seat.id)
+        self._credentials.want(seat.uid, identity)
+        who = Entitled(seat.uid, seat.workload.namespace, seat.is_gateway)
+        transport = "unix" if isinstance(guest.door, PodDoor) else "tls"
+        client = self._client(claim, shown, transport, seat=seat, identity=identity, who=who)
+        client.expires_at = expires_at(guest.certificate) if guest.certificate else None
+        self._views[root] = client
+        self._of_client[client.serial] = root
+        self.fleet.add(client)
+        return client
+
+    def _looked_at(self, root: Root[Any], name: str) -> Shown:
+        """The view of a new client, on show; raises NotAdmittedError where there is nothing good."""
+        try:
+            view = root.value()
+            if view is None:
+                raise _not_admitted("NOT_FOUND", "TUL0807", peer=name)
+            shown = self.shelves.show(view, self.version)
+        except NotAdmittedError:
+            root.close()
+            raise
+        except Exception as error:
+            root.close()
+            self._bug(f"the view of {name}", our_bug(f"the view of {name}", error), error)
+            raise NotAdmittedError(Ending("UNAVAILABLE", "its configuration could not be computed")) from error
+        return self._only_good(shown, root)
+
+    def _only_good(self, shown: Shown, root: Root[Any] | None) -> Shown:
+        self._note(shown)
+        if shown.types is None:  # an empty answer would take a running proxy's configuration away
+            self.shelves.leave(shown)
+            if root is not None:
+                root.close()
+            raise NotAdmittedError(Ending("UNAVAILABLE", "its configuration could not be computed"))
+        return shown
+
+    def _welcomed(self, claim: Claim) -> Client:
+        """A client without identity: configuration by its word, secrets never."""
+        view = claimed_view(self._db, claim)
+        shown = self._only_good(self.shelves.show(view, self.version), None)
+        client = self._client(claim, shown, "plaintext", seat=None, identity=None, who=None)
+        root = self._db.root(claimed_view, claim)
+        root.value()
+        self._views[root] = client
+        self._of_client[client.serial] = root
+        self.fleet.add(client)
+        return client
+
+    def _client(
+        self,
+        claim: Claim,
+        shown: Shown,
+        transport: str,
+        *,
+        seat: Seat | None,
+        identity: SpiffeId | None,
+        who: Entitled | None,
+    ) -> Client:
+        snapshot = self._snapshot(shown, who, self.version, None)
+        conversation = (
+            Conversation(snapshot, secrets=self._vault.reader(who), comparisons=self._comparisons)
+            if who is not None
+            else Conversation(snapshot, comparisons=self._comparisons)
+        )
+        return Client(
+            next(self._serials),
+            conversation,
+            self.fleet,
+            transport=transport,
+            claim=claim,
+            seat=seat,
+            identity=identity,
+            entitled=who,
+            shown=shown,
+            snapshot=snapshot,
+        )
+
+
+def settings_now(db: Database) -> Any:
+    """The mesh's settings, outside of any query."""
+    return settings(db)
+
+
+def _not_admitted(status: str, code: str, **arguments: object) -> NotAdmittedError:
+    found = problem(code, NOWHERE, **arguments)
+    return NotAdmittedError(Ending(status, f"{found.code} {found.text}"))
+
+
+def expires_at(certificate_pem: bytes) -> float:
+    """When a client certificate ends, Unix seconds; now for one that cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc.timestamp()
+    except ValueError:
+        return time()
