@@ -3,13 +3,13 @@
 Source: Envoy `CircuitBreakers.Thresholds`, `UpstreamConnectionOptions`; Istio's ConnectionPoolSettings.
 """
 
-from datetime import timedelta
 from typing import Any, Final
 
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings
 from tulle.model.origin import Origin
 from tulle.policies.connection_pool.spec import ConnectionPool
+from tulle.policies.durations import milliseconds
 from tulle.policies.fragments import ClusterFragment
 from tulle.xds import api
 
@@ -50,7 +50,7 @@ def on_cluster(spec: ConnectionPool) -> ClusterFragment:
     )
     cluster: dict[str, Any] = {"circuit_breakers": api.CircuitBreakers(thresholds=[thresholds])}
     if spec.connect_timeout_ms:
-        cluster["connect_timeout"] = timedelta(milliseconds=spec.connect_timeout_ms)
+        cluster["connect_timeout"] = milliseconds(spec.connect_timeout_ms)
     keepalive = _keepalive(spec)
     if keepalive is not None:
         cluster["upstream_connection_options"] = api.UpstreamConnectionOptions(tcp_keepalive=keepalive)
@@ -62,9 +62,9 @@ def _http(spec: ConnectionPool) -> dict[str, Any]:
     if spec.max_requests_per_connection:
         http["max_requests_per_connection"] = api.UInt32Value(value=spec.max_requests_per_connection)
     if spec.idle_timeout_ms is not None:
-        http["idle_timeout"] = timedelta(milliseconds=spec.idle_timeout_ms)
+        http["idle_timeout"] = milliseconds(spec.idle_timeout_ms)
     if spec.max_connection_duration_ms:
-        http["max_connection_duration"] = timedelta(milliseconds=spec.max_connection_duration_ms)
+        http["max_connection_duration"] = milliseconds(spec.max_connection_duration_ms)
     return http
 
 

@@ -4,7 +4,6 @@ Source: Envoy's load-balancing policies (ConsistentHashingLbConfig.hash_policy);
 smallest ring is 1024.
 """
 
-from datetime import timedelta
 from typing import Final
 
 from google.protobuf.message import Message
@@ -12,6 +11,7 @@ from google.protobuf.message import Message
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings
 from tulle.model.origin import Origin
+from tulle.policies.durations import milliseconds
 from tulle.policies.fragments import ClusterFragment
 from tulle.policies.load_balancing.spec import Algorithm, HashKey, LoadBalancing
 from tulle.xds import api
@@ -19,6 +19,7 @@ from tulle.xds.schema import to_any
 
 _POLICIES: Final = "envoy.load_balancing_policies"
 _RING: Final = 1024
+_LARGEST_RING: Final = 8_388_608
 _MESH: Final = Origin(ObjectKey("", "", "MeshSettings", "", "mesh"))
 
 
@@ -35,7 +36,7 @@ def on_cluster(spec: LoadBalancing) -> ClusterFragment:
             return ClusterFragment(cluster={**original, "lb_policy": "CLUSTER_PROVIDED"})
         case Algorithm.RING_HASH:
             ring = api.RingHash(
-                minimum_ring_size=api.UInt64Value(value=spec.minimum_ring_size or _RING),
+                minimum_ring_size=api.UInt64Value(value=min(spec.minimum_ring_size or _RING, _LARGEST_RING)),
                 consistent_hashing_lb_config=_hashing(spec.hash_key),
             )
             return _policy("ring_hash", ring)
@@ -59,7 +60,7 @@ def _policy(name: str, config: Message) -> ClusterFragment:
 def _slow_start(spec: LoadBalancing) -> "api.SlowStartConfig | None":
     if not spec.warmup_ms:
         return None
-    return api.SlowStartConfig(slow_start_window=timedelta(milliseconds=spec.warmup_ms))
+    return api.SlowStartConfig(slow_start_window=milliseconds(spec.warmup_ms))
 
 
 def _hashing(key: HashKey | None) -> "api.ConsistentHashingLbConfig | None":
@@ -72,7 +73,7 @@ def _hash_policy(key: HashKey) -> "api.RouteAction.HashPolicy | None":
     if key.header:
         return policies(header=policies.Header(header_name=key.header))
     if key.cookie:
-        ttl = None if key.cookie_ttl_ms is None else timedelta(milliseconds=key.cookie_ttl_ms)
+        ttl = None if key.cookie_ttl_ms is None else milliseconds(key.cookie_ttl_ms)
         return policies(cookie=policies.Cookie(name=key.cookie, path=key.cookie_path, ttl=ttl))
     if key.query_parameter:
         return policies(query_parameter=policies.QueryParameter(name=key.query_parameter))

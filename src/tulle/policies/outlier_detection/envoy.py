@@ -3,8 +3,7 @@
 Source: Envoy `OutlierDetection`; Istio's OutlierDetection (no statistics of success rates; no panic unless asked for).
 """
 
-from datetime import timedelta
-
+from tulle.policies.durations import milliseconds
 from tulle.policies.fragments import ClusterFragment
 from tulle.policies.outlier_detection.spec import OutlierDetection
 from tulle.xds import api
@@ -13,8 +12,8 @@ from tulle.xds import api
 def on_cluster(spec: OutlierDetection) -> ClusterFragment:
     """A detector that is not configured stays as Envoy has it; 0 switches it off."""
     detection = api.OutlierDetection(
-        interval=timedelta(milliseconds=spec.interval_ms),
-        base_ejection_time=timedelta(milliseconds=spec.base_ejection_ms),
+        interval=milliseconds(spec.interval_ms),
+        base_ejection_time=milliseconds(spec.base_ejection_ms),
         max_ejection_percent=_number(spec.max_ejection_percent or None),  # Istio: 0 is Envoy's default, 10
         enforcing_success_rate=_number(0),
         consecutive_5xx=_number(spec.consecutive_5xx),

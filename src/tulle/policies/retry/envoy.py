@@ -3,12 +3,12 @@
 Source: Envoy `RetryPolicy`, x-envoy-retry-on; Istio's retry defaults (another host each time, at most 5 looks for one).
 """
 
-from datetime import timedelta
 from typing import Final
 
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings
 from tulle.model.origin import Origin
+from tulle.policies.durations import milliseconds
 from tulle.policies.fragments import ClusterOf, RouteFragment
 from tulle.policies.retry.spec import Retry
 from tulle.xds import api
@@ -36,8 +36,8 @@ def on_route(spec: Retry, _: ClusterOf) -> RouteFragment:
         num_retries=api.UInt32Value(value=spec.attempts),
         retry_on=",".join(words),
         retriable_status_codes=codes,
-        per_try_timeout=timedelta(milliseconds=spec.per_try_timeout_ms) if spec.per_try_timeout_ms else None,
-        retry_back_off=api.RetryPolicy.RetryBackOff(base_interval=timedelta(milliseconds=backoff)) if backoff else None,
+        per_try_timeout=milliseconds(spec.per_try_timeout_ms) if spec.per_try_timeout_ms else None,
+        retry_back_off=api.RetryPolicy.RetryBackOff(base_interval=milliseconds(backoff)) if backoff else None,
     )
     if spec.ignore_previous_hosts:
         policy.retry_host_predicate.append(
