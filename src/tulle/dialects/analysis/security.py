@@ -15,8 +15,8 @@ from tulle.model.origin import Origin
 from tulle.model.problems import Problem, problem
 from tulle.policies.authorization.spec import Action, Operation, Rule, Values
 
-_DENIES = "denies whatever else of it matches"
-_IGNORED = "never allows anything"
+_DENIES = "always matching"
+_IGNORED = "never matching"
 
 
 @query

@@ -77,6 +77,8 @@ def _action(route: written.HttpRoute, origin: Origin) -> Iterator[Problem]:
         )
         if value
     ]
+    if given == ["delegate"]:
+        yield problem("TUL0432", origin)
     if not given and route.redirect is None and route.delegate is None:
         yield problem("TUL0408", origin)
     if len(given) > 1:

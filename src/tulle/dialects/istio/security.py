@@ -113,22 +113,29 @@ def _selectors(spec: written.AuthorizationPolicy) -> Iterable[Labels]:
 
 def _rule(rule: written.Rule, origin: Origin) -> Rule:
     return Rule(
-        sources=tuple(_source(one.source or written.Source()) for one in rule.from_ or ()),
+        sources=tuple(_source(one.source or written.Source(), origin.object.namespace) for one in rule.from_ or ()),
         operations=tuple(_operation(one.operation or written.Operation()) for one in rule.to or ()),
         conditions=tuple(Condition(one.key, Values(one.values, one.not_values)) for one in rule.when),
         origin=origin,
     )
 
 
-def _source(source: written.Source) -> Source:
+def _source(source: written.Source, namespace: str) -> Source:
+    """Service accounts without a namespace are of the policy's own."""
     return Source(
         principals=Values(source.principals, source.not_principals),
         namespaces=Values(source.namespaces, source.not_namespaces),
-        service_accounts=Values(source.service_accounts, source.not_service_accounts),
+        service_accounts=Values(
+            _full_accounts(source.service_accounts, namespace), _full_accounts(source.not_service_accounts, namespace)
+        ),
         ip_blocks=Values(source.ip_blocks, source.not_ip_blocks),
         remote_ip_blocks=Values(source.remote_ip_blocks, source.not_remote_ip_blocks),
         request_principals=Values(source.request_principals, source.not_request_principals),
     )
+
+
+def _full_accounts(names: tuple[str, ...], namespace: str) -> tuple[str, ...]:
+    return tuple(name if "/" in name else f"{namespace}/{name}" for name in names)
 
 
 def _operation(operation: written.Operation) -> Operation:
