@@ -23,7 +23,9 @@ SLACK_S = 5.0
 @click.option("--timeout", default=30.0, metavar="SECONDS", help="How long to wait.")
 @click.option("--dry-run", is_flag=True, help="Check and say what would change; write nothing.")
 @mesh_option
-def apply(names: tuple[str, ...], namespace: str, wait: bool, timeout: float, dry_run: bool, mesh: str | None) -> int:
+def apply(
+    *, names: tuple[str, ...], namespace: str, wait: bool, timeout: float, dry_run: bool, mesh: str | None
+) -> int:
     """Change configuration and wait until every proxy has it."""
     found = checked(manifests(names, namespace))
     if found is None:

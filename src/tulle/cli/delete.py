@@ -22,6 +22,7 @@ from tulle.model.keys import ObjectKey
 @click.option("--dry-run", is_flag=True, help="Say what would go; write nothing.")
 @mesh_option
 def delete(
+    *,
     kind: str | None,
     names: tuple[str, ...],
     files: tuple[str, ...],
