@@ -4,13 +4,13 @@ Istio's lookup: the client's namespace, then the service's, then the root namesp
 for the host decides, and destinations of one host in one namespace are merged.
 """
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tulle.compile.scope import destination_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.destination_rule import destination
-from tulle.dialects.kubernetes import endpoints, service
+from tulle.dialects.kubernetes import endpoints, service, workload, workloads_selected
 from tulle.engine import Database, query
 from tulle.model.intent import (
     ClientTls,
@@ -22,7 +22,7 @@ from tulle.model.intent import (
     TlsMode,
     TrafficPolicy,
 )
-from tulle.model.keys import Labels, ObjectKey, ServiceKey, selects
+from tulle.model.keys import Labels, ObjectKey, ServiceKey, WorkloadKey, selects
 from tulle.model.origin import Origin
 from tulle.model.plan import Cluster, Discovery, DnsEndpoint, MeshTls, OriginateTls, ServiceName, Upstream
 from tulle.xds.names import outbound, sni
@@ -67,11 +67,18 @@ def treatment(db: Database, keys: tuple[ObjectKey, ...]) -> Treatment:
 
 
 @query
-def clusters_of(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...]) -> tuple[Cluster, ...]:
-    """Every cluster of a service: each port, whole and by subset. Shared by all clients with equal destinations."""
+def clusters_of(
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
+) -> tuple[Cluster, ...]:
+    """Every cluster of a service: each port, whole and by subset. Shared by all clients with equal destinations.
+
+    Gateways balance over the pods of headless services, as their clients chose none (Istio).
+    """
     found = service(db, key)
     if found is None:
         return ()
+    if at_gateway and found.resolution is Resolution.HEADLESS:
+        found = structs.replace(found, resolution=Resolution.STATIC)
     how = treatment(db, destinations)
     made: list[Cluster] = []
     for port in found.ports:
@@ -84,11 +91,14 @@ def clusters_of(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ..
 
 @query
 def mesh_coverage(db: Database, key: ServiceKey, port: int) -> MeshTls:
-    """Whether the endpoints of a port have sidecars: all, none, or some. No endpoints count as all."""
-    found = endpoints(db, key, port)
-    if all(endpoint.has_sidecar for endpoint in found):
-        return MeshTls.ALWAYS
-    return MeshTls.BY_ENDPOINT if any(endpoint.has_sidecar for endpoint in found) else MeshTls.NEVER
+    """Whether the endpoints of a port have sidecars: all, none, or some. No endpoints count as all.
+
+    Selected workloads that are not ready count too, so that the mode does not change while a service starts or fails.
+    """
+    have = {endpoint.has_sidecar for endpoint in endpoints(db, key, port)} | _selected_have(db, key)
+    if have == {True, False}:
+        return MeshTls.BY_ENDPOINT
+    return MeshTls.NEVER if have == {False} else MeshTls.ALWAYS
 
 
 @query
@@ -101,6 +111,20 @@ def identities(db: Database, key: ServiceKey, port: int) -> tuple[str, ...]:
         if endpoint.workload and endpoint.has_sidecar
     }
     return tuple(sorted(f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}" for namespace, account in accounts))
+
+
+def _selected_have(db: Database, key: ServiceKey) -> set[bool]:
+    found = service(db, key)
+    if found is None or not found.selector:
+        return set()
+    chosen = workloads_selected(db, key.cluster, key.namespace, found.selector)
+    return {is_in_mesh for item in chosen if (is_in_mesh := _has_sidecar(db, item)) is not None}
+
+
+@query
+def _has_sidecar(db: Database, key: WorkloadKey) -> bool | None:
+    found = workload(db, key)
+    return found.has_sidecar if found else None
 
 
 def name_of(found: Service) -> ServiceName:
@@ -117,15 +141,19 @@ def _applies(db: Database, view: OutboundView, key: ObjectKey) -> bool:
 def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, subset: Subset | None) -> Cluster:
     key = found.key
     base = _at_port(how.policy, port.number)
-    own = _at_port(subset.policy, port.number) if subset and subset.policy else TrafficPolicy()
-    tls = own.tls or base.tls
+    tls, policies = base.tls, base.policies
+    if subset and subset.policy:
+        own = _at_port(subset.policy, port.number)
+        inherits = port.number not in dict(subset.policy.ports)  # settings for a port inherit nothing (Istio)
+        tls = own.tls or (base.tls if inherits else None)
+        policies = _merged(base.policies, own.policies) if inherits else own.policies
     subset_name, labels = (subset.name, subset.labels) if subset else ("", ())
     mesh = _mesh_tls(db, found, port.number, tls)
     discovery = _discovery(found)
     return Cluster(
         name=outbound(port.number, key.host, subset_name),
         discovery=discovery,
-        upstream=_upstream(port.protocol, mesh),
+        upstream=_upstream(port.protocol, mesh, policies),
         mesh_tls=mesh,
         service=name_of(found),
         origins=(found.origin, *how.origins, *((subset.origin,) if subset else ())),
@@ -135,7 +163,7 @@ def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, su
         or (identities(db, key, port.number) if mesh is not MeshTls.NEVER else ()),
         endpoints=_dns_endpoints(db, found, port, labels) if _is_dns(discovery) else (),
         source=(key, port.number, labels) if discovery is Discovery.EDS else None,
-        policies=_merged(base.policies, own.policies),
+        policies=policies,
     )
 
 
@@ -190,10 +218,15 @@ def _mesh_tls(db: Database, found: Service, port: int, tls: ClientTls | None) ->
     return coverage
 
 
-def _upstream(protocol: PortProtocol, mesh: MeshTls) -> Upstream:
+def _upstream(protocol: PortProtocol, mesh: MeshTls, policies: tuple[object, ...]) -> Upstream:
     if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
         return Upstream.HTTP2
     if protocol in (PortProtocol.HTTP, PortProtocol.AUTO):
+        asked = next(
+            (one for policy in policies if (one := getattr(policy, "upgrade_to_http2", None)) is not None), None
+        )
+        if asked is not None:  # Istio's h2UpgradePolicy
+            return Upstream.HTTP2 if asked else Upstream.HTTP1
         by_coverage = {
             MeshTls.ALWAYS: Upstream.HTTP2,
             MeshTls.BY_ENDPOINT: Upstream.HTTP1,

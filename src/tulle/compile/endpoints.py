@@ -6,6 +6,7 @@ endpoint.
 
 from functools import lru_cache
 
+from tulle.compile.addresses import is_ip
 from tulle.dialects.kubernetes import endpoints
 from tulle.engine import Database, query
 from tulle.model.intent import Endpoint
@@ -20,10 +21,10 @@ NAMESPACE = "tulle"
 
 @query
 def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels: Labels) -> Resource:
-    """The endpoints of one cluster that are ready and of its subset."""
+    """The endpoints of one cluster that are ready and of its subset; names among addresses cannot be sent (Envoy)."""
     groups: dict[str, list[bytes]] = {}
     for endpoint in endpoints(db, key, port):
-        if endpoint.is_ready and selects(labels, endpoint.labels):
+        if endpoint.is_ready and selects(labels, endpoint.labels) and is_ip(endpoint.address):
             groups.setdefault(endpoint.locality, []).append(fragment(endpoint))
     value = _field(1, name.encode())
     for locality, fragments in sorted(groups.items()):

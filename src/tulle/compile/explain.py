@@ -82,7 +82,9 @@ def _origins(plan: Any) -> tuple[Origin, ...]:
 
 
 def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
-    parts = parse_cluster(name.removesuffix("h2"))
+    parts = parse_cluster(name)
+    if parts is None and name.startswith("inbound|"):
+        return view.inbound
     if parts is None:
         return view.inbound if name.startswith("InboundPassthrough") else None
     if parts.direction == "inbound":
@@ -90,7 +92,8 @@ def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
     key = _service(db, view.outbound, parts.host)
     if key is None:
         return None
-    found = clusters_of(db, key, destinations_for(db, view.outbound, key))
+    destinations = destinations_for(db, view.outbound, key)
+    found = clusters_of(db, key, destinations, at_gateway=view.outbound.is_gateway)
     return next((item for item in found if item.name == name), None)
 
 
@@ -114,7 +117,10 @@ def _table(db: Database, view: View, name: str) -> RouteTable | Inbound | None:
         return view.inbound
     if view.gateway:
         return gateways.gateway_table(db, view.gateway, name)
-    return routes.route_table(db, view.outbound, int(name)) if name.isdecimal() else None
+    if name.isdecimal():
+        return routes.route_table(db, view.outbound, int(name))
+    host, _, port = name.rpartition(":")
+    return outbound.sniffed_table(host, int(port)) if host and port.isdecimal() else None
 
 
 def _host(db: Database, view: View, name: str) -> VirtualHost | None:

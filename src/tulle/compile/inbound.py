@@ -13,6 +13,9 @@ from tulle.model.intent import InboundMtls, MtlsMode, PeerAuthentication, PortPr
 from tulle.model.keys import Labels, WorkloadKey, selects
 from tulle.model.plan import Inbound, InboundPort, ServiceName
 
+CAPTURE_PORTS = frozenset((15001, 15006))
+"""Where sidecars listen themselves: such a port of a service would call its sidecar for ever."""
+
 
 @query
 def inbound_of(db: Database, key: WorkloadKey) -> Inbound | None:
@@ -35,7 +38,7 @@ def inbound_of(db: Database, key: WorkloadKey) -> Inbound | None:
                     InboundPort(number, protocol, mtls.at(number), service, policies, (item.origin, *origins)),
                 )
     for number, mode in mtls.ports:
-        if number not in ports:
+        if number not in ports and number not in CAPTURE_PORTS:
             ports[number] = InboundPort(number, PortProtocol.AUTO, mode, None, policies, origins)
     return Inbound(tuple(ports[number] for number in sorted(ports)), mtls.mode, policies, origins)
 
@@ -81,7 +84,7 @@ def _ports_at(item: Service, found: Workload) -> list[tuple[int, PortProtocol]]:
     pairs: list[tuple[int, PortProtocol]] = []
     for port in item.ports:
         target = port.target if isinstance(port.target, int) else named.get(port.target)
-        if target is not None and port.protocol is not PortProtocol.UDP:
+        if target is not None and target not in CAPTURE_PORTS and port.protocol is not PortProtocol.UDP:
             pairs.append((target, port.protocol))
     return pairs
 

@@ -4,9 +4,13 @@ A service with an address has listeners of its own for ports that are not plain 
 `0.0.0.0_<port>`. What no listener names passes through the capture listener (compile.envoy adds it).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from msgspec import structs
+
+from tulle.compile.addresses import network, ranges, singles
 from tulle.compile.destinations import name_of
+from tulle.compile.inbound import CAPTURE_PORTS
 from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, placer
 from tulle.compile.scope import MESH, mesh_routes, service_table
 from tulle.compile.views import OutboundView
@@ -14,9 +18,9 @@ from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
-from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, TcpMatch
+from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule
 from tulle.model.keys import ServiceKey, selects
-from tulle.model.plan import HttpChain, Listener, TcpChain, WeightedTarget
+from tulle.model.plan import HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
 from tulle.xds.names import outbound
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the name of a captured destination, nothing is bound
@@ -27,11 +31,16 @@ def table_of(host: str, port: int) -> str:
     return f"{host}:{port}"
 
 
+def sniffed_table(host: str, port: int) -> RouteTable:
+    """That table: the service's own, so any Host leads to it."""
+    return RouteTable(table_of(host, port), (host,), None)
+
+
 @query
 def http_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     """Ports with a shared route table."""
-    ports = service_table(db, view.cluster, view.namespace).ports
-    return tuple(sorted(port for port in {*ports, 80} if hosts_on(db, view, port)))
+    ports = {*service_table(db, view.cluster, view.namespace).ports, 80}
+    return tuple(sorted(port for port in ports - CAPTURE_PORTS if hosts_on(db, view, port)))
 
 
 @query
@@ -40,6 +49,8 @@ def shared_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     table = service_table(db, view.cluster, view.namespace)
     found = set(http_ports(db, view))
     for port, services in table.ports.items():
+        if port in CAPTURE_PORTS:
+            continue
         if any(protocol.is_tls or _lacks_address(db, key) for key, protocol in services if not protocol.is_http):
             found.add(port)
     return tuple(sorted(found))
@@ -49,11 +60,12 @@ def shared_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
 def shared_listener(db: Database, view: OutboundView, port: int) -> Listener:
     """`0.0.0.0_<port>`: plain HTTP by Host, TLS by SNI, ranges by destination, everything else as unknown."""
     has_http = bool(hosts_on(db, view, port))
-    streams = tuple(_shared_streams(db, view, port))
+    streams = tuple(_first_of_each(_shared_streams(db, view, port)))
     chains: list[HttpChain | TcpChain] = list(streams)
     if has_http:
-        chains.append(HttpChain(str(port)))
-    elif not any(not chain.server_names and not chain.destination_cidrs for chain in streams):
+        # beside TLS services HTTP must prove itself, so that TLS to names nobody declares goes on as unknown
+        chains.append(HttpChain(str(port), only_plain_http=bool(streams)))
+    if not any(_takes_everything(chain) for chain in chains):
         unknown = BLACK_HOLE if settings(db).registry_only else PASSTHROUGH
         chains.append(TcpChain((WeightedTarget(unknown, 1),), None))
     origins = tuple(chain.origin for chain in streams if chain.origin)
@@ -68,7 +80,7 @@ def service_listeners(db: Database, view: OutboundView, key: ServiceKey) -> tupl
         return ()
     made = []
     for port in found.ports:
-        if port.protocol.is_http or port.protocol is PortProtocol.UDP:
+        if port.protocol.is_http or port.protocol is PortProtocol.UDP or port.number in CAPTURE_PORTS:
             continue
         chains = _own_chains(db, view, found, port)
         for address in own_addresses(db, found, port.number):
@@ -92,8 +104,8 @@ def first_at(db: Database, view: OutboundView, address: str, port: int) -> Servi
 def own_addresses(db: Database, found: Service, port: int) -> tuple[str, ...]:
     """VIPs, or the pod addresses of a headless service; ranges belong to the shared listener."""
     if found.resolution is Resolution.HEADLESS:
-        return tuple(sorted({endpoint.address for endpoint in endpoints(db, found.key, port)}))
-    return tuple(address for address in found.addresses if "/" not in address)
+        return singles(sorted({endpoint.address for endpoint in endpoints(db, found.key, port)}))
+    return singles(found.addresses)
 
 
 def _own_chains(
@@ -116,24 +128,52 @@ def _stream_chains(db: Database, view: OutboundView, found: Service, port: Servi
         for match in rule.matches or (TcpMatch(),):
             if not _accepts(match, view, port.number):
                 continue
-            targets = tuple(
-                WeightedTarget(place(target), target.weight if len(rule.targets) > 1 else 1)
-                for target in rule.targets
-                if target.weight or len(rule.targets) == 1
+            chain = TcpChain(
+                stream_targets(rule, place),
+                name,
+                server_names(match.sni_hosts),
+                match.destination_cidrs,
+                origin=rule.origin,
             )
-            chains.append(TcpChain(targets, name, match.sni_hosts, match.destination_cidrs, origin=rule.origin))
-            if not match.sni_hosts and not match.destination_cidrs:
-                return _first_of_each(chains)
+            chains.append(chain)
+            if _takes_everything(chain):
+                return tuple(_first_of_each(chains))
     own = WeightedTarget(outbound(port.number, found.key.host, ""), 1)
-    return _first_of_each([*chains, TcpChain((own,), name, origin=found.origin)])
+    return tuple(_first_of_each([*chains, TcpChain((own,), name, origin=found.origin)]))
 
 
-def _first_of_each(chains: list[TcpChain]) -> tuple[TcpChain, ...]:
-    """Envoy refuses a listener in which two chains match the same: the first in order is meant."""
-    found: dict[tuple[tuple[str, ...], tuple[str, ...]], TcpChain] = {}
+def stream_targets(rule: TcpRule, place: Callable[[Target], str]) -> tuple[WeightedTarget, ...]:
+    """The clusters of a rule of connections; a single target takes everything whatever its weight says."""
+    if len(rule.targets) == 1:
+        return (WeightedTarget(place(rule.targets[0]), 1),)
+    return tuple(WeightedTarget(place(target), target.weight) for target in rule.targets if target.weight)
+
+
+def server_names(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """SNI to match; none where any will do (Envoy knows no bare `*`)."""
+    return () if "*" in hosts else tuple(dict.fromkeys(hosts))
+
+
+def _takes_everything(chain: HttpChain | TcpChain) -> bool:
+    if isinstance(chain, HttpChain):
+        return not chain.only_plain_http and not chain.server_names
+    return not chain.server_names and not chain.destination_cidrs
+
+
+def _first_of_each(chains: Iterable[TcpChain]) -> Iterator[TcpChain]:
+    """Envoy refuses a listener in which two chains match the same, in part even: the first in order is meant."""
+    seen: set[tuple[str, str]] = set()
     for chain in chains:
-        found.setdefault((chain.server_names, chain.destination_cidrs), chain)
-    return tuple(found.values())
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for cidr in map(network, chain.destination_cidrs) if chain.destination_cidrs else ("",):
+            place = "" if cidr.endswith("/0") else cidr
+            fresh = tuple(name for name in chain.server_names or ("",) if (name, place) not in seen)
+            seen.update((name, place) for name in fresh)
+            if fresh:
+                groups.setdefault(fresh, []).append(place)
+        for names, places in groups.items():
+            cidrs = () if "" in places else tuple(places)
+            yield structs.replace(chain, server_names=tuple(filter(None, names)), destination_cidrs=cidrs)
 
 
 def _accepts(match: TcpMatch, view: OutboundView, port: int) -> bool:
@@ -146,29 +186,24 @@ def _accepts(match: TcpMatch, view: OutboundView, port: int) -> bool:
 
 
 def _shared_streams(db: Database, view: OutboundView, port: int) -> Iterator[TcpChain]:
-    """TLS services by SNI and services of address ranges. Each SNI and each range once: the first service has it."""
-    seen: set[tuple[str, str]] = set()
+    """TLS services by SNI and services of address ranges."""
     for key, protocol in service_table(db, view.cluster, view.namespace).ports.get(port, ()):
         found = service(db, key)
         if found is None or protocol.is_http or protocol is PortProtocol.UDP:
             continue
         declared = next(item for item in found.ports if item.number == port)
-        ranges = tuple(address for address in found.addresses if "/" in address)
+        wide = ranges(found.addresses)
         without_address = not found.addresses and found.resolution is not Resolution.HEADLESS
         for chain in _stream_chains(db, view, found, declared):
-            names = chain.server_names or ((key.host,) if protocol.is_tls else ())
-            if not names and not ranges and not without_address:
+            names = chain.server_names or (server_names((key.host,)) if protocol.is_tls else ())
+            if not names and not wide and not without_address:
                 continue
-            cidrs = chain.destination_cidrs or (() if names else ranges)
-            marks = {(name, cidr) for name in names or ("",) for cidr in cidrs or ("",)}
-            if marks & seen:
-                continue
-            seen |= marks
-            yield TcpChain(chain.targets, chain.service, names, cidrs, origin=chain.origin)
+            cidrs = chain.destination_cidrs or (() if names else wide)
+            yield structs.replace(chain, server_names=names, destination_cidrs=cidrs)
 
 
 def _lacks_address(db: Database, key: ServiceKey) -> bool:
     found = service(db, key)
     if found is None or found.resolution is Resolution.HEADLESS:
         return False
-    return not found.addresses or any("/" in address for address in found.addresses)
+    return not found.addresses or bool(ranges(found.addresses))

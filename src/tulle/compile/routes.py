@@ -4,10 +4,11 @@ HTTP is routed by host within the port, as Istio does. A virtual host is a resou
 routes touches that one alone. Gateways (neighbour: `gateways`) share the translation of rules to routes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import structs
 
+from tulle.compile.addresses import singles
 from tulle.compile.destinations import destinations_for, treatment
 from tulle.compile.scope import MESH, mesh_routes, service_table
 from tulle.compile.views import OutboundView
@@ -45,7 +46,7 @@ def hosts_on(db: Database, view: OutboundView, port: int) -> tuple[str, ...]:
     if port == ROUTES_WITHOUT_SERVICE_PORT:
         routes = mesh_routes(db, view.cluster, view.namespace)
         claimed = (*routes.exact, *(wildcard for wildcard, _ in routes.wildcards))
-        found |= {host for host in claimed if host not in table.hosts}
+        found |= {host for host in claimed if host not in table.hosts and host != "*"}  # `*` is the catch-all's
     return tuple(sorted(found))
 
 
@@ -60,11 +61,11 @@ def virtual_host(db: Database, view: OutboundView, port: int, host: str) -> Virt
     """One host on one port. Depends on that host's service, routes and destinations only."""
     key = service_table(db, view.cluster, view.namespace).hosts.get(host)
     found = service(db, key) if key else None
-    sets = _route_sets(db, view, host)
-    routes = tuple(_mesh_routes_of(db, view, port, sets)) if sets else ()
-    origins = (*((found.origin,) if found else ()), *(item.origin for item in sets))
-    if not sets and found:
-        routes = (_straight_to(found, port),)
+    chosen = _route_set(db, view, host)
+    routes = tuple(_mesh_routes_of(db, view, port, chosen)) if chosen else ()
+    origins = tuple(item.origin for item in (found, chosen) if item)
+    if not routes:  # no rule is for this port and client: as if there were none (Istio)
+        routes = (_straight_to(found, port),) if found else unknown_host(db).routes
     contested = contested_names(db, view, port)
     names = tuple(name for name in _domains(found, host, view.namespace) if contested.get(name, host) == host)
     return VirtualHost(host, names, routes, origins)
@@ -154,13 +155,13 @@ def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], st
     return place
 
 
-def _route_sets(db: Database, view: OutboundView, host: str) -> tuple[RouteSet, ...]:
+def _route_set(db: Database, view: OutboundView, host: str) -> RouteSet | None:
+    """The first of the host with HTTP rules: sidecars do not merge (Istio)."""
     keys = mesh_routes(db, view.cluster, view.namespace).find(host)
-    found = route_set(db, keys[0]) if keys else None
-    return (found,) if found and found.http else ()
+    return next((found for key in keys if (found := route_set(db, key)) and found.http), None)
 
 
-def _mesh_routes_of(db: Database, view: OutboundView, port: int, sets: Sequence[RouteSet]) -> Iterator[Route]:
+def _mesh_routes_of(db: Database, view: OutboundView, port: int, found: RouteSet) -> Iterator[Route]:
     def accepts(match: HttpMatch) -> bool:
         return (
             match.port in (None, port)
@@ -169,8 +170,7 @@ def _mesh_routes_of(db: Database, view: OutboundView, port: int, sets: Sequence[
             and selects(match.source_labels, view.labels)
         )
 
-    for item in sets:
-        yield from rules_to_routes(item.http, accepts, placer(db, view, port))
+    yield from rules_to_routes(found.http, accepts, placer(db, view, port))
 
 
 def _straight_to(found: Service, port: int) -> Route:
@@ -191,5 +191,4 @@ def _domains(found: Service | None, host: str, namespace: str) -> tuple[str, ...
             names.append(short)
     if found.resolution is Resolution.HEADLESS:
         names += [f"*.{name}" for name in (host, *names[1:])]
-    addresses = [address for address in found.addresses if "/" not in address]
-    return tuple(dict.fromkeys((*names, *addresses)))
+    return tuple(dict.fromkeys((*names, *singles(found.addresses))))

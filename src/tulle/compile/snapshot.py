@@ -83,7 +83,9 @@ def tables_held(db: Database, view: View) -> ByName:
             _table(db, routes.route_table(db, view.outbound, port)) for port in outbound.http_ports(db, view.outbound)
         )
     ]
-    made.append(tuple(_table(db, _sniffed_table(key.host, port)) for key, port in sniffed_ports(db, view.outbound)))
+    made.append(
+        tuple(_table(db, outbound.sniffed_table(key.host, port)) for key, port in sniffed_ports(db, view.outbound))
+    )
     if view.inbound:
         made.append(_inbound_tables(db, view.inbound))
     return _by_name(made)
@@ -109,18 +111,22 @@ def hosts_held(db: Database, view: View) -> ByName:
 
 
 @query
-def service_clusters(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...]) -> Resources:
+def service_clusters(
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
+) -> Resources:
     """The clusters of one service."""
     mesh = settings(db)
-    return tuple(_resource(envoy_clusters.cluster(plan, mesh)) for plan in clusters_of(db, key, destinations))
+    plans = clusters_of(db, key, destinations, at_gateway=at_gateway)
+    return tuple(_resource(envoy_clusters.cluster(plan, mesh)) for plan in plans)
 
 
 @query
-def service_assignments(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...]) -> Resources:
+def service_assignments(
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
+) -> Resources:
     """The endpoints of one service's clusters."""
-    return tuple(
-        load_assignment(db, plan.name, *plan.source) for plan in clusters_of(db, key, destinations) if plan.source
-    )
+    plans = clusters_of(db, key, destinations, at_gateway=at_gateway)
+    return tuple(load_assignment(db, plan.name, *plan.source) for plan in plans if plan.source)
 
 
 @query
@@ -129,7 +135,7 @@ def namespace_clusters(db: Database, view: OutboundView, place: str) -> Resource
     return tuple(
         made
         for key in services_seen(db, view, place)
-        for made in service_clusters(db, key, destinations_for(db, view, key))
+        for made in service_clusters(db, key, destinations_for(db, view, key), at_gateway=view.is_gateway)
     )
 
 
@@ -139,7 +145,7 @@ def namespace_assignments(db: Database, view: OutboundView, place: str) -> Resou
     return tuple(
         made
         for key in services_seen(db, view, place)
-        for made in service_assignments(db, key, destinations_for(db, view, key))
+        for made in service_assignments(db, key, destinations_for(db, view, key), at_gateway=view.is_gateway)
     )
 
 
@@ -251,10 +257,6 @@ def _sniffed_host(db: Database, view: OutboundView, port: int, host: str) -> Res
 @query
 def _table(db: Database, plan: RouteTable) -> Resource:
     return _resource(envoy_routes.table(plan, settings(db)))
-
-
-def _sniffed_table(host: str, port: int) -> RouteTable:
-    return RouteTable(outbound.table_of(host, port), (host,), None)
 
 
 def _waiting(table: str) -> Resource:

@@ -4,9 +4,11 @@ Neighbours: `scope` says what a view can see, `snapshot` collects a view's resou
 through its bootstrap alone.
 """
 
+from typing import Any
+
 from msgspec import Struct
 
-from tulle.compile.inbound import inbound_of
+from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.kubernetes import services_in, workload
@@ -23,6 +25,8 @@ class OutboundView(Struct, frozen=True, order=True):
     namespace: str
     labels: Labels = ()
     """Only labels that some rule asks clients about."""
+    is_gateway: bool = False
+    """Nothing is captured there: the client chose no address."""
 
 
 class GatewayView(Struct, frozen=True, order=True):
@@ -34,6 +38,8 @@ class GatewayView(Struct, frozen=True, order=True):
     """Only labels that some Gateway's selector asks about."""
     ports: tuple[tuple[int, int], ...]
     """(service port, workload port) of the Services in front of it."""
+    policies: tuple[Any, ...] = ()
+    """Authorizations in force at its ports."""
 
 
 class View(Struct, frozen=True):
@@ -50,7 +56,8 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
     found = workload(db, key)
     if found is None:
         return None
-    outbound = OutboundView(key.cluster, key.namespace, _kept(found.labels, label_keys_in_use(db, key.cluster)))
+    labels = _kept(found.labels, label_keys_in_use(db, key.cluster))
+    outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=found.is_gateway)
     if found.is_gateway:
         return View(outbound, gateway=_gateway_view(db, found))
     return View(outbound, inbound=inbound_of(db, key))
@@ -82,7 +89,8 @@ def gateway_ports(db: Database, key: WorkloadKey) -> tuple[tuple[int, int], ...]
 def _gateway_view(db: Database, found: Workload) -> GatewayView:
     key = found.key
     labels = _kept(found.labels, selector_keys(db, key.cluster))
-    return GatewayView(key.cluster, key.namespace, labels, gateway_ports(db, key))
+    policies = policies_on(db, key.cluster, key.namespace, found.labels)
+    return GatewayView(key.cluster, key.namespace, labels, gateway_ports(db, key), policies)
 
 
 def _kept(labels: Labels, keys: frozenset[str]) -> Labels:

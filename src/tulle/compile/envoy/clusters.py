@@ -47,13 +47,18 @@ def cluster(plan: Cluster, settings: MeshSettings) -> "api.Cluster":
     }
     http: dict[str, Any] = {}
     for kind in KINDS:
-        for policy in plan.policies:
-            if kind.on_cluster and isinstance(policy, kind.spec):
-                fragment = kind.on_cluster(policy)
-                fields.update(fragment.cluster)
-                http.update(fragment.http)
+        if kind.on_cluster is None:
+            continue
+        specs = [policy for policy in plan.policies if isinstance(policy, kind.spec)]
+        if not specs and kind.default is not None:
+            specs = [kind.default(settings)]
+        for policy in specs:
+            fragment = kind.on_cluster(policy)
+            fields.update(fragment.cluster)
+            http.update(fragment.http)
     if plan.discovery is Discovery.ORIGINAL_DST:
         fields["lb_policy"] = "CLUSTER_PROVIDED"  # the client chose the address: nothing to balance
+        fields.pop("load_balancing_policy", None)
     if plan.upstream is not Upstream.TCP:
         fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _protocol(plan, http, settings)}
     return api.Cluster(**fields)

@@ -25,9 +25,9 @@ def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
         name=plan.name,
         address=address(plan.address, plan.port),
         bind_to_port=None if plan.binds else api.BoolValue(value=False),
-        filter_chains=[chain for chain in chains if chain.filter_chain_match.ByteSize()],
-        default_filter_chain=next((chain for chain in chains if not chain.filter_chain_match.ByteSize()), None),
-        listener_filters=_inspectors(plan),
+        filter_chains=[chain for chain in chains if chain.HasField("filter_chain_match")],
+        default_filter_chain=next((chain for chain in chains if not chain.HasField("filter_chain_match")), None),
+        listener_filters=_inspectors(plan, chains),
         listener_filters_timeout=SNIFFING_TIMEOUT,
         continue_on_listener_filters_timeout=True,
         traffic_direction="OUTBOUND",
@@ -105,7 +105,8 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
     return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
 
 
-def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch":
+def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch | None":
+    """None for the chain of everything else."""
     match = api.FilterChainMatch(server_names=list(item.server_names))
     if item.server_names:
         match.transport_protocol = "tls"
@@ -113,19 +114,19 @@ def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch"
         for cidr in item.destination_cidrs:
             prefix, _, bits = cidr.partition("/")
             match.prefix_ranges.append(
-                api.CidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits or 32)))
+                api.CidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits)))
             )
     elif item.only_plain_http:
         match.transport_protocol = "raw_buffer"
         match.application_protocols.extend(SNIFFED_HTTP)
     elif plan.is_gateway and item.tls is None and not item.is_mesh_tls and len(plan.chains) > 1:
         match.transport_protocol = "raw_buffer"
-    return match
+    return match if match.ByteSize() else None
 
 
-def _inspectors(plan: Listener) -> list["api.ListenerFilter"]:
+def _inspectors(plan: Listener, chains: list["api.FilterChain"]) -> list["api.ListenerFilter"]:
     found = []
-    if any(item.server_names or (isinstance(item, HttpChain) and item.only_plain_http) for item in plan.chains):
+    if any(chain.filter_chain_match.transport_protocol for chain in chains):
         found.append(
             api.ListenerFilter(name="envoy.filters.listener.tls_inspector", typed_config=to_any(api.TlsInspector()))
         )
