@@ -1,0 +1,161 @@
+"""The smallest HTTP/1.1 there is: one request on one connection, for admin sockets, probes and our own API.
+
+Client libraries cost a quarter of a second to import, which is a tenth of what starting a mesh may take. Every
+message has a length or ends with its connection; bodies are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+_BODY_LIMIT: Final = 64 * 1024 * 1024
+_HEAD_LIMIT: Final = 64 * 1024
+_REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 409: "Conflict", 500: "Internal Server Error"}
+
+
+class Reply(NamedTuple):
+    """A response."""
+
+    status: int
+    body: bytes
+
+
+async def ask(path: Path | str, method: str, target: str, body: bytes = b"", timeout: float = 5.0) -> Reply:  # noqa: ASYNC109 - one deadline for connect and answer
+    """One request over a Unix socket. Raises `OSError` (which a timeout is, too)."""
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        return await _exchange(reader, writer, method, target, "localhost", body)
+
+
+async def ask_on(
+    connected: socket.socket,
+    method: str,
+    target: str,
+    host: str,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    """One request over a connected socket, which is closed."""
+    reader, writer = await asyncio.open_connection(sock=connected)
+    return await _exchange(reader, writer, method, target, host, b"", headers)
+
+
+async def _exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    target: str,
+    host: str,
+    body: bytes,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    try:
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        return await _response(reader)
+    finally:
+        writer.close()
+
+
+async def _response(reader: asyncio.StreamReader) -> Reply:
+    start = await reader.readline()
+    parts = start.split(None, 2)
+    if len(parts) < 2 or not parts[1].isdigit():
+        raise ConnectionError(f"not an HTTP response: {start[:60]!r}")
+    fields = await _fields(reader)
+    if fields.get("transfer-encoding", "").lower() == "chunked":
+        return Reply(int(parts[1]), await _chunks(reader))
+    length = fields.get("content-length")
+    if length is None:
+        return Reply(int(parts[1]), await reader.read(_BODY_LIMIT))
+    return Reply(int(parts[1]), await reader.readexactly(min(int(length), _BODY_LIMIT)))
+
+
+async def _fields(reader: asyncio.StreamReader) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    size = 0
+    while (line := await reader.readline()) not in (b"\r\n", b"\n", b""):
+        size += len(line)
+        if size > _HEAD_LIMIT:
+            raise ConnectionError("a message head that does not end")
+        name, _, value = line.decode("latin-1").partition(":")
+        fields[name.strip().lower()] = value.strip()
+    return fields
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    pieces: list[bytes] = []
+    total = 0
+    while size := int((await reader.readline()).split(b";")[0] or b"0", 16):
+        total += size
+        if total > _BODY_LIMIT:
+            raise ConnectionError("a body that does not end")
+        pieces.append(await reader.readexactly(size))
+        await reader.readline()
+    return b"".join(pieces)
+
+
+Handler = Callable[[str, str, dict[str, Any]], Awaitable[tuple[int, Any]]]
+"""(method, path, JSON of the body) -> (status, JSON)."""
+
+
+async def serve(path: Path, handler: Handler) -> asyncio.Server:
+    """Answer requests on a Unix socket, one per connection, JSON in and out."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await _serve_one(reader, writer, handler)
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            pass  # a client that broke off or spoke something else: its connection ends, nobody else's
+        finally:
+            writer.close()
+
+    path.unlink(missing_ok=True)
+    return await asyncio.start_unix_server(connected, str(path))
+
+
+async def _serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
+    start = (await reader.readline()).decode("latin-1").split()
+    if len(start) < 2:
+        return
+    fields = await _fields(reader)
+    body = await reader.readexactly(min(int(fields.get("content-length", "0")), _BODY_LIMIT))
+    given = json.loads(body) if body else {}
+    status, answer = await handler(start[0], start[1], given)
+    content = json.dumps(answer).encode()
+    head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Other')}\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content)
+    await writer.drain()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask_now(path: Path, method: str, target: str, given: Any = None, timeout: float = 10.0) -> tuple[int, Any]:
+    """One JSON request without an event loop, for commands: (status, JSON). Raises `OSError`."""
+    connection = _UnixConnection(str(path), timeout)
+    try:
+        body = None if given is None else json.dumps(given).encode()
+        connection.request(method, target, body)
+        response = connection.getresponse()
+        content = response.read(_BODY_LIMIT)
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"not an HTTP response: {error}") from error
+    finally:
+        connection.close()
+    return response.status, json.loads(content) if content else None
