@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-
 from dialect_worlds import loaded
+
 from tulle.dialects.analysis import problems_of
 
 FILES = sorted((Path(__file__).parent / "analysis").glob("*.yaml"))

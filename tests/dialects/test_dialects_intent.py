@@ -45,7 +45,9 @@ def test_intent(path: Path) -> None:
     assert [one for one in source.problems if one.is_error] == []
     (key,) = source.objects
     problems = [(one.problem.code, one.place.line, one.problem.text) for one in source.problems]
-    problems += [(one.code, place.line, one.text) for one in problems_of(db, key) if (place := source.locate(one.origin))]
+    problems += [
+        (one.code, place.line, one.text) for one in problems_of(db, key) if (place := source.locate(one.origin))
+    ]
     text = yaml.safe_dump(
         {
             "intent": printed(intent_of(db, key)),

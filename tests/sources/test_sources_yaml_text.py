@@ -64,7 +64,7 @@ def test_names_of_fields_are_text() -> None:
 def test_documents_are_cut_before_they_are_parsed() -> None:
     text = "a: 1\n---\nb: [\n---\n# nothing\n---\nc: |\n  text\n  --- is text when it is indented\n...\n---\nd: 4\n"
     found = whole(text)
-    assert [len(one.documents) for one in found] == [1, 0, 0, 1, 1]
+    assert [len(one.documents) for one in found] == [1, 0, 1, 1, 1], "comments alone are an empty document"
     assert [one.flaw is not None for one in found] == [False, True, False, False, False]
     assert [chunk.line for chunk in chunks(text)] == [0, 1, 3, 5, 10]
 
@@ -73,9 +73,11 @@ def test_directives_belong_to_the_next_document() -> None:
     assert value("# hello\n%YAML 1.1\n---\na: 1\n") == {"a": 1}
 
 
-def test_bare_documents_between_dots() -> None:
+def test_text_after_the_end_of_a_document_is_not_lost_silently() -> None:
     (found,) = whole("a: 1\n...\nb: 2\n")
-    assert [document.value for document in found.documents] == [{"a": 1}, {"b": 2}]
+    assert [document.value for document in found.documents] == [{"a": 1}]
+    assert found.flaw is not None
+    assert (found.flaw.code, found.flaw.line) == ("TUL0006", 1), "dots that end a document are mostly an elision"
 
 
 def test_byte_order_mark_and_carriage_returns() -> None:
@@ -157,7 +159,11 @@ def test_refused(text: str, expected: tuple[str, int]) -> None:
 
 
 def test_dots_that_are_text() -> None:
-    assert value('a: "..."\nb: |\n  one\n  ...\nc: one ... two\n') == {"a": "...", "b": "one\n...\n", "c": "one ... two"}
+    assert value('a: "..."\nb: |\n  one\n  ...\nc: one ... two\n') == {
+        "a": "...",
+        "b": "one\n...\n",
+        "c": "one ... two",
+    }
 
 
 def test_spaces_nobody_sees() -> None:

@@ -71,7 +71,7 @@ LENIENT_TEXT = Meta(extra={"lenient": True})
 DEPRECATED = Meta(extra={"deprecated": True})
 """Marks a field that is honoured and reported (TUL0205) by the kind's check."""
 
-_DURATION = r"^[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)$"
+_DURATION = r"^[-+]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)\Z"
 Duration = Annotated[str, Meta(pattern=_DURATION, extra={"is": "duration"})]
 """A protobuf or Go duration: `1.5s`, `250ms`, `1h30m`."""
 

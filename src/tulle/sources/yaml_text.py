@@ -99,7 +99,7 @@ def chunks(text: str) -> Iterator[Chunk]:
 
 
 def parsed(chunk: Chunk) -> Parsed:
-    """The documents of a chunk (several only where `...` separates them). Never raises for bad text."""
+    """The document of a chunk, and what stops there being more. Never raises for bad text."""
     loader = _loader(chunk.text)
     if isinstance(loader, Flaw):
         return Parsed((), loader)
