@@ -64,8 +64,9 @@ async def _serve(given: argparse.Namespace, settings: Settings) -> int:
     try:
         await plane.open()
         if given.xds_plaintext:
-            port = await plane.doors.open_plaintext(given.xds_plaintext)
-            logs.event(logging.INFO, "plaintext xDS", port=port)
+            await plane.open_plaintext(given.xds_plaintext)
+        if given.xds_tls:
+            await plane.open_tls(given.xds_tls)
         await stop.wait()
     finally:
         await plane.close()

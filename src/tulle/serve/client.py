@@ -91,6 +91,8 @@ class Client:
         """None: no secrets, whatever it asks."""
         self.shown = shown
         self.snapshot = snapshot
+        self.changed_at = snapshot.version
+        """Version at which its configuration last changed; a renewed leaf does not count."""
         self.connected_at = time()
         self.heard_at = monotonic()
         self.refusals: dict[tuple[str, str], Refusal] = {}

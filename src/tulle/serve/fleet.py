@@ -154,7 +154,16 @@ class Fleet:
 
     def refused_by(self, client: Client) -> tuple[Problem, ...]:
         """What one client refuses, each at the nearest object behind it."""
-        return tuple(self.refusal_problem(client, refusal) for refusal in _standing_refusals(client))
+        return tuple(self.refusal_problem(client, refusal) for refusal in self.refusals_of(client))
+
+    def refusals_of(self, client: Client) -> tuple[Refusal, ...]:
+        """Refusals of versions that are still the newest: of others nothing is known to be wrong."""
+        rejected = client.conversation.rejected
+        return tuple(
+            refusal
+            for (url, name), refusal in client.refusals.items()
+            if rejected.get(url, {}).get(name) == refusal.version  # type: ignore[call-overload]
+        )
 
     def refusal_problem(self, client: Client, refusal: Refusal) -> Problem:
         """A refusal as a problem of the object it comes from."""
@@ -180,7 +189,7 @@ class Fleet:
             _standings(client),
             client.snapshot.version,
             client.conversation.synced_version,
-            _standing_refusals(client),
+            self.refusals_of(client),
         )
 
     # --- waiting -----------------------------------------------------------------------------------------------------
@@ -248,16 +257,6 @@ def short(type_url: str) -> str:
 
 def _absent(seat: Seat) -> Status:
     return Status(seat.id, 0, seat, "", "", None, 0.0, dict.fromkeys(PUSH_ORDER, Standing.NOT_SENT), 0, -1, ())
-
-
-def _standing_refusals(client: Client) -> tuple[Refusal, ...]:
-    """Refusals of versions that are still the newest: of others nothing is known to be wrong."""
-    rejected = client.conversation.rejected
-    return tuple(
-        refusal
-        for (url, name), refusal in client.refusals.items()
-        if rejected.get(url, {}).get(name) == refusal.version  # type: ignore[call-overload]
-    )
 
 
 def _standings(client: Client) -> dict[TypeUrl, Standing]:

@@ -64,7 +64,8 @@ def claimed_view(db: Database, claim: Claim) -> View:
         known = view_of(db, WorkloadKey(cluster, namespace, claim.name))
         if known is not None:
             return known
-    outbound = OutboundView(cluster, namespace, _kept(claim.labels, label_keys_in_use(db, cluster)))
+    labels = _kept(claim.labels, label_keys_in_use(db, cluster))
+    outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway)
     if claim.is_gateway:
         return View(
             outbound, gateway=GatewayView(cluster, namespace, _kept(claim.labels, selector_keys(db, cluster)), ())

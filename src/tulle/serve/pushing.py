@@ -86,6 +86,8 @@ class Pushing:
             if client.shown in changed or (secrets_changed and client.entitled is not None):
                 affected[client.serial] = client
         told = self._tell(affected.values(), version)
+        for client in told:
+            client.changed_at = version
         return Pushed(self.version, before, told, monotonic() - started, joined, parted)
 
     def push_secrets(self, holders: Iterable[str] | None) -> None:
