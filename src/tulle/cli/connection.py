@@ -102,8 +102,7 @@ def _told(answer: httpx.Response) -> None:
         said = answer.json()
     except ValueError:
         said = {}
-    error = said.get("error", said) if isinstance(said, dict) else {}
-    if not isinstance(error, dict):
-        error = {"text": str(error)}
-    text = error.get("text") or error.get("message") or f"HTTP {answer.status_code}"
+    found = said if isinstance(said, dict) else {}
+    error = found.get("error") or {}
+    text = error.get("text") or found.get("message") or f"the control plane answered HTTP {answer.status_code}"
     refuse(text, advice=error.get("advice", ""), code=error.get("code", ""))

@@ -1,0 +1,124 @@
+"""A mesh the command line can find: a real control plane, real Envoys on pod sockets, and the supervisor's lock and description."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from serve_parts import Envoy, Mesh, pod, service, uid_of, until
+
+from tulle.cli import tulle
+
+NS = "shop"
+ROUTING = """\
+# Reviews by version.
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata:
+  name: reviews
+  namespace: shop
+spec:
+  host: reviews
+  trafficPolicy:
+    connectionPool:
+      tcp:
+        maxConnections: 7
+  subsets:
+  - name: v1
+    labels: {version: v1}
+---
+# Jason sees v1 only.
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata:
+  name: reviews
+  namespace: shop
+spec:
+  hosts: [reviews]
+  http:
+  - name: jason
+    match:
+    - headers:
+        end-user: {exact: jason}
+    route:
+    - destination: {host: reviews, subset: v1}
+  - timeout: 2s
+    route:
+    - destination: {host: reviews}
+"""
+SECURITY = """\
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: shop}
+spec:
+  mtls: {mode: STRICT}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: only-page, namespace: shop}
+spec:
+  selector: {matchLabels: {app: reviews}}
+  action: ALLOW
+  rules:
+  - from:
+    - source: {principals: [cluster.local/ns/shop/sa/page]}
+    to:
+    - operation: {methods: [GET]}
+"""
+PAGE, REVIEWS = "page-0", "reviews-v1-0"
+
+
+class Command:
+    """Runs `tulle` in this process against a mesh."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+
+    def __call__(self, *words: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(tulle, words, input=stdin, catch_exceptions=False, standalone_mode=False)
+
+
+@contextmanager
+def cli_mesh(home: Path, envoys: bool = True) -> Iterator[Mesh]:
+    """Bookshop: page and reviews, each behind a real Envoy."""
+    mesh = Mesh(home)
+    (mesh.config / "routing.yaml").write_text(ROUTING)
+    (mesh.config / "security.yaml").write_text(SECURITY)
+    mesh.write("services.yaml", service("page", NS, "10.96.0.1"), service("reviews", NS, "10.96.0.2"))
+    mesh.pods(
+        pod(PAGE, NS, "10.88.0.1", app="page", sa="page"),
+        pod(REVIEWS, NS, "10.88.0.2", app="reviews", sa="reviews"),
+        service("page", NS, "10.96.0.1"),
+        service("reviews", NS, "10.96.0.2"),
+    )
+    description = {"name": "trial", "manifests": [str(mesh.config)], "configDirectory": str(mesh.config)}
+    (mesh.run / "mesh.json").write_text(json.dumps(description))
+    root = home / "xdg" / "tulle"
+    root.mkdir(parents=True)
+    (root / "trial").symlink_to(mesh.run)
+    lock = os.open(mesh.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for name in (PAGE, REVIEWS):
+        (mesh.run / "xds" / uid_of(name, NS)).mkdir(mode=0o700, parents=True)
+    running: list[Envoy] = []
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_RUNTIME_DIR", str(home / "xdg"))
+    patch.setenv("XDG_STATE_HOME", str(home / "state-home"))
+    patch.delenv("TULLE_MESH", raising=False)
+    try:
+        mesh.start()
+        if envoys:
+            running = [Envoy(mesh, name, NS) for name in (PAGE, REVIEWS)]
+            until(lambda: all(one.is_live() for one in running), "live Envoys")
+            mesh.settle()
+        yield mesh
+    finally:
+        for one in running:
+            one.stop()
+        mesh.stop()
+        os.close(lock)
+        patch.undo()
