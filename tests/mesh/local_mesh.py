@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -247,3 +247,10 @@ class LocalMesh:
             if line.startswith(f"{name}{{"):
                 labels, _, value = line.removeprefix(f"{name}{{").rpartition("} ")
                 yield dict(LABEL.findall(labels)), float(value)
+
+    def wait_for(self, is_so: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+        """Ask again and again until it is so."""
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.1)
