@@ -52,18 +52,27 @@ class LocalMesh:
         *manifests: str | Path,
         settings: dict[str, Any] | None = None,
         images: dict[str, Sequence[str]] | None = None,
+        resolver: str = "",
     ) -> None:
-        """A text is a manifest with `@programs@` and `@control@` filled in; a path is a file taken as it is."""
+        """A text is a manifest with `@programs@` and `@control@` filled in; a path is a file taken as it is.
+
+        `resolver` (address:port) stands for this machine's resolvers.
+        """
         self.installed: Installed = installed()
         self.name = f"t{secrets.token_hex(4)}"
         self.folder = self.installed.place / "meshes" / self.name
         self.control = self.installed.place / "control" / self.name
         self.run = self.installed.place / "run" / "tulle" / self.name
-        self._manifests = manifests
+        self._manifests = [*manifests]
+        self._environ = {"TULLE_RESOLVERS": resolver} if resolver else {}
         self._settings = settings or {}
         self._images = images or {}
         self._applied = 0
         self._host: subprocess.Popen[bytes] | None = None
+
+    def add(self, manifest: str) -> None:
+        """One more manifest, before the start."""
+        self._manifests.append(manifest)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -123,7 +132,9 @@ class LocalMesh:
         self, *words: str | Path, check: bool = True, timeout: float = 60.0, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """A command of the product, for this mesh."""
-        started = self.installed.command(self.installed.environment / "bin" / "tulle", *words, TULLE_MESH=self.name)
+        started = self.installed.command(
+            self.installed.environment / "bin" / "tulle", *words, TULLE_MESH=self.name, **self._environ
+        )
         done = subprocess.run(
             **started, input=stdin, capture_output=True, text=True, timeout=timeout, check=False, errors="replace"
         )
