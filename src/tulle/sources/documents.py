@@ -41,6 +41,8 @@ class ChunkRead(NamedTuple):
     faults: tuple[Faulty, ...]
     is_broken: bool
     """Whether some of it could not be parsed, so that objects may be missing."""
+    troubled: tuple[Entry, ...]
+    """The entries with problems: nearly always none, of however many."""
 
 
 def read_chunk(chunk: Chunk, read: Read) -> ChunkRead:
@@ -53,7 +55,7 @@ def read_chunk(chunk: Chunk, read: Read) -> ChunkRead:
         for raw, marks in _objects(document.value, document.marks, MAX_LISTS)
     ]
     faults = tuple(_fault(one) for one in (*notes, *((flaw,) if flaw else ())))
-    return ChunkRead(tuple(entries), faults, flaw is not None)
+    return ChunkRead(tuple(entries), faults, flaw is not None, tuple(one for one in entries if one.decoded.problems))
 
 
 def problem_place(found: Problem, marks: Marks) -> tuple[int, int]:

@@ -130,6 +130,11 @@ class FileSource:
         """Every object that counts now."""
         return {key: claim.object for key, claim in self._effective.items() if claim.object is not None}
 
+    def get(self, key: ObjectKey) -> Object | None:
+        """One object that counts now."""
+        claim = self._effective.get(key)
+        return claim.object if claim else None
+
     @property
     def problems(self) -> tuple[Reported, ...]:
         """Every problem of every file as it is now, in path and line order."""
@@ -270,7 +275,7 @@ class FileSource:
             for fault in document.read.faults:
                 place = Place(str(path), document.line + fault.line + 1, fault.column + 1)
                 yield Reported(fault.problem, place)
-            for decoded, marks in document.read.entries:
+            for decoded, marks in document.read.troubled:
                 for found in decoded.problems:
                     line, column = problem_place(found, marks)
                     yield Reported(found, Place(str(path), document.line + line + 1, column + 1))
