@@ -1,0 +1,95 @@
+"""The fault table in little, for every test run: six seconds a row at a lower rate, in one mesh.
+
+The long table is `make faults`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import fault_kinds as faults
+import pytest
+from fault_mesh import FaultMesh, Row, told
+from fault_rows import Counted, counted, is_complete, table
+
+SECONDS = 8
+RATE = 150.0
+
+
+def _line(at: int, **said: object) -> dict[str, object]:
+    stream = {"kind": "tcp", "echoes": at * 10, "failures": [{"at": 102.5, "reason": "reset"}]}
+    empty = {"sent": 2, "new": 1, "ok": 2, "failed": 0, "failures": [], "ms": [1.0, 3.0], "lag_ms": 0.0}
+    return {"at": at, **empty, "pods": {"a": 2}, "serials": {}, "streams": [stream], **said}
+
+
+def test_a_window_counts_its_own_seconds_only() -> None:
+    failure = {"at": 100.5, "target": "x", "on": "new", "reason": "status 503"}
+    lines = [_line(99, failed=1, failures=[failure]), _line(100, failed=1, failures=[failure]), _line(101), _line(102)]
+    found = counted(lines, 100, 102)
+    assert (found.requests, found.failed, found.new, found.echoes) == (4, 1, 2, {"tcp": 10})
+    assert found.reasons == {"new: status 503": 1}
+    assert not found.breaks
+    assert counted(lines, 101, 103).breaks == ["tcp stream at +1.5 s: reset"]
+    assert not is_complete(lines, 104)
+    assert is_complete(lines, 103)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        ({"failed": 1}, "1 failed"),
+        ({"breaks": ["tcp stream: reset"]}, "tcp stream: reset"),
+        ({"echoes": {"tcp": 3}}, "the tcp stream stood still: 3 echoes"),
+        ({"new": 10}, "10 of 100 on new connections"),
+    ],
+)
+def test_a_bad_row_says_why(spoilt: dict[str, object], reason: str) -> None:
+    good = {"requests": 100, "new": 50, "echoes": {"tcp": 60}}
+    assert not Row("x", [], "", 6, Counted(**good)).faults_of_it  # type: ignore[arg-type]
+    assert Row("x", [], "", 6, Counted(**{**good, **spoilt})).faults_of_it == [reason]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[FaultMesh]:
+    """Short leafs and quick roots, so that one mesh serves every row."""
+    settings = {
+        "defaultRetryAttempts": 0,
+        "leafTtlSeconds": 4,
+        "bundleSettleSeconds": 1,
+        "maxConnectionAgeSeconds": 2,
+    }
+    with FaultMesh(settings, RATE) as found:
+        found.warm()
+        yield found
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[list[Row]]:
+    """Printed at the end."""
+    found: list[Row] = []
+    yield found
+    told(found, table(found))
+
+
+@pytest.mark.mesh
+@pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("name", "fault", "targets", "seconds"),
+    [
+        ("control plane: kill -9", faults.control_plane_killed, (), SECONDS),
+        ("leafs rotated", faults.leafs_rotated, (), SECONDS),
+        ("50 edits/s", faults.edited, ("shop", "steady"), SECONDS),
+        ("root A → A+B → B", faults.root_rotated, (), 3 * SECONDS),
+        ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady"), SECONDS),
+    ],
+    ids=("control-plane", "leafs", "edits", "root", "sidecar"),
+)
+def test_nobody_notices(
+    mesh: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str], targets: tuple[str, ...], seconds: int
+) -> None:
+    mesh.aim(*targets)
+    row = mesh.row(name, fault, seconds)
+    rows.append(row)
+    assert not row.faults_of_it, f"{row.fault}: {row.faults_of_it}"
+    assert row.counted.failed == 0
+    assert row.counted.requests >= 0.95 * RATE * row.seconds
