@@ -68,7 +68,7 @@ def treatment(db: Database, keys: tuple[ObjectKey, ...]) -> Treatment:
 
 @query
 def clusters_of(
-    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], at_gateway: bool
 ) -> tuple[Cluster, ...]:
     """Every cluster of a service: each port, whole and by subset. Shared by all clients with equal destinations.
 

@@ -16,7 +16,7 @@ from tulle.compile.views import OutboundView, View
 from tulle.engine import Database, query
 from tulle.model.keys import ServiceKey
 from tulle.model.origin import Origin
-from tulle.model.plan import Cluster, Inbound, Listener, RouteTable, VirtualHost
+from tulle.model.plan import Cluster, HttpChain, Inbound, Listener, RouteTable, VirtualHost
 from tulle.xds.names import TypeUrl, parse_cluster
 
 Piece = Cluster | Listener | RouteTable | VirtualHost | Inbound
@@ -55,7 +55,10 @@ def explain(db: Database, view: View, type_url: TypeUrl, name: str) -> Explanati
             plan = _host(db, view, name)
         case TypeUrl.SDS:
             pass  # secrets come from identity and from Secret objects, not from a plan
-    return Explanation(type_url.value, name, plan, _origins(plan), _FIXED.get(name, ""))
+    origins = _origins(plan)
+    if not origins and isinstance(plan, RouteTable | Listener):
+        origins = _behind_table(db, view, plan)
+    return Explanation(type_url.value, name, plan, origins, _FIXED.get(name, ""))
 
 
 def origins_of(db: Database, view: View, type_url: TypeUrl, name: str) -> tuple[Origin, ...]:
@@ -81,6 +84,20 @@ def _origins(plan: Any) -> tuple[Origin, ...]:
     return tuple(found)
 
 
+def _behind_table(db: Database, view: View, plan: RouteTable | Listener) -> tuple[Origin, ...]:
+    """What a shared table, and the listener before it, are there for: the hosts they answer for."""
+    names = [plan.name]
+    if isinstance(plan, Listener):
+        names = [chain.table for chain in plan.chains if isinstance(chain, HttpChain)]
+    found: dict[Origin, None] = {}
+    for name in names:
+        table = _table(db, view, name)
+        for host in table.hosts if isinstance(table, RouteTable) else ():
+            behind = _host(db, view, f"{name}/{host}")
+            found.update(dict.fromkeys(behind.origins if behind else ()))
+    return tuple(found)
+
+
 def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
     parts = parse_cluster(name)
     if parts is None and name.startswith("inbound|"):
@@ -93,7 +110,7 @@ def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
     if key is None:
         return None
     destinations = destinations_for(db, view.outbound, key)
-    found = clusters_of(db, key, destinations, at_gateway=view.outbound.is_gateway)
+    found = clusters_of(db, key, destinations, view.outbound.is_gateway)
     return next((item for item in found if item.name == name), None)
 
 

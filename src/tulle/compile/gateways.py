@@ -9,20 +9,23 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
+from tulle.compile.outbound import server_names, stream_targets
 from tulle.compile.routes import placer, rules_to_routes
 from tulle.compile.scope import covers, gateway_routes
 from tulle.compile.views import GatewayView, OutboundView
-from tulle.dialects.inputs import objects
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.istio.virtual_service import route_set
+from tulle.dialects.kubernetes import secret_digest
 from tulle.engine import Database, query
 from tulle.model.intent import (
     HttpMatch,
+    MatchKind,
     PortProtocol,
     RouteSet,
     Server,
     ServerTls,
     ServerTlsMode,
+    StringMatch,
     TcpMatch,
 )
 from tulle.model.keys import ObjectKey, selects
@@ -35,10 +38,13 @@ from tulle.model.plan import (
     ServerCertificate,
     TcpChain,
     VirtualHost,
-    WeightedTarget,
 )
 
 _ANY = "0.0.0.0"  # noqa: S104 - a gateway serves every address
+_EVERYTHING = (HttpMatch(), HttpMatch(path=StringMatch(MatchKind.PREFIX, "/")))
+_KEY_PAIRS = (("tls.crt", "tls.key"), ("cert", "key"))
+"""Entries of a certificate's Secret: kubernetes.io/tls, and Istio's generic ones."""
+_ROOTS = ("ca.crt", "cacert")
 
 
 class Exposed(Struct, frozen=True):
@@ -85,7 +91,7 @@ def gateway_listener(db: Database, view: GatewayView, outbound: OutboundView, po
             names = tuple(name for name in chain.server_names or ("",) if name not in taken)
             if names:
                 taken.update(names)
-                chains.append(_named(chain, tuple(name for name in names if name)))
+                chains.append(structs.replace(chain, server_names=tuple(filter(None, names))))
     origins = tuple(item.server.origin for item in servers)
     if not chains:
         return None
@@ -143,7 +149,8 @@ def gateway_host(db: Database, view: GatewayView, outbound: OutboundView, table:
             if found and found.origin not in origins and _may_bind(item, key):
                 origins.append(found.origin)
                 routes.extend(_routes(db, outbound, item, found))
-    return VirtualHost(host, (host,), tuple(_until_everything(routes)), tuple(origins), require_tls=redirects)
+    merged = tuple(_until_everything(routes))
+    return VirtualHost(host, (host,), merged, tuple(origins), require_tls=redirects, policies=view.policies)
 
 
 def port_of_table(db: Database, view: GatewayView, table: str) -> int:
@@ -195,7 +202,10 @@ def _terminates(server: Server) -> bool:
 
 def _has_certificate(db: Database, view: GatewayView, tls: ServerTls) -> bool:
     key = ObjectKey(view.cluster, "", "Secret", view.namespace, tls.credential.rpartition("/")[2])
-    return objects(db, key) is not None
+    found = secret_digest(db, key)
+    if found is None or not any(set(pair) <= set(found.keys) for pair in _KEY_PAIRS):
+        return False
+    return tls.mode is not ServerTlsMode.MUTUAL or any(entry in found.keys for entry in _ROOTS)
 
 
 def _chains(db: Database, view: GatewayView, outbound: OutboundView, item: Exposed) -> Iterator[HttpChain | TcpChain]:
@@ -205,47 +215,40 @@ def _chains(db: Database, view: GatewayView, outbound: OutboundView, item: Expos
     certificate = _certificate(db, view, server)
     if _terminates(server) and certificate is None:
         return  # the certificate is missing: this server serves nothing (reported on the Gateway by analysis)
-    names = (
-        ()
-        if not server.tls
-        else tuple(dict.fromkeys(host for _, host in _split_hosts(server, item.gateway.namespace) if host != "*"))
-    )
+    names = server_names(tuple(host for _, host in _split_hosts(server, item.gateway.namespace)))
+    is_mesh = server.tls is not None and server.tls.mode is ServerTlsMode.ISTIO_MUTUAL
     if server.protocol is PortProtocol.HTTPS and certificate is not None:
-        yield HttpChain(
-            table_name(item),
-            names,
-            None if certificate.credential == "mesh" else certificate,
-            is_mesh_tls=certificate.credential == "mesh",
-        )
+        yield HttpChain(table_name(item), names, None if is_mesh else certificate, is_mesh_tls=is_mesh)
         return
-    yield from _streams(db, outbound, item, certificate)
+    for chain in _streams(db, outbound, item):
+        if certificate is None:
+            yield structs.replace(chain, policies=view.policies)
+        else:
+            own = None if is_mesh else certificate
+            yield structs.replace(chain, server_names=names, tls=own, is_mesh_tls=is_mesh, policies=view.policies)
 
 
-def _streams(
-    db: Database, view: OutboundView, item: Exposed, certificate: ServerCertificate | None
-) -> Iterator[TcpChain]:
-    """TCP and TLS rules bound to the server's gateway."""
+def _streams(db: Database, view: OutboundView, item: Exposed) -> Iterator[TcpChain]:
+    """TCP and TLS rules bound to the server's gateway: TLS rules where TLS passes through."""
     routes = gateway_routes(db, view.cluster, item.full_name)
     place = placer(db, view, item.server.port)
     for key in sorted(
         {key for keys in (*routes.exact.values(), *(keys for _, keys in routes.wildcards)) for key in keys}
     ):
         found = route_set(db, key)
-        if found is None or not _may_bind(item, key):
+        if found is None or not any(
+            _intersection(allowed, host)
+            for host in found.hosts
+            for allowed in _hosts_for(item.server, item.gateway.namespace, key.namespace)
+        ):
             continue
-        rules = found.tls if certificate is None and item.server.tls else found.tcp
+        rules = found.tls if item.server.tls and not _terminates(item.server) else found.tcp
         for rule in rules:
             for match in rule.matches or (TcpMatch(),):
                 if match.port not in (None, item.server.port) or not _names(match.gateways, item):
                     continue
-                only = len(rule.targets) == 1
-                targets = tuple(
-                    WeightedTarget(place(target), 1 if only else target.weight)
-                    for target in rule.targets
-                    if only or target.weight
-                )
-                names = match.sni_hosts if certificate is None else ()
-                yield TcpChain(targets, None, names, tls=certificate, origin=rule.origin)
+                names = server_names(match.sni_hosts)
+                yield TcpChain(stream_targets(rule, place), None, names, origin=rule.origin)
 
 
 def _certificate(db: Database, view: GatewayView, server: Server) -> ServerCertificate | None:
@@ -261,10 +264,6 @@ def _certificate(db: Database, view: GatewayView, server: Server) -> ServerCerti
     return ServerCertificate(
         name, validation, tls.min_version, tls.max_version, tls.cipher_suites, tls.subject_alt_names
     )
-
-
-def _named(chain: HttpChain | TcpChain, names: tuple[str, ...]) -> HttpChain | TcpChain:
-    return structs.replace(chain, server_names=names)
 
 
 def _split_hosts(server: Server, own: str) -> tuple[tuple[str, str], ...]:
@@ -305,7 +304,6 @@ def _routes(db: Database, view: OutboundView, item: Exposed, found: RouteSet) ->
 
 
 def _until_everything(routes: list[Route]) -> Iterator[Route]:
-    for route in routes:
-        yield route
-        if route.match == HttpMatch():
-            return
+    """What takes every request goes last, so that it hides no other route set's routes (Istio); once is enough."""
+    yield from (route for route in routes if route.match not in _EVERYTHING)
+    yield from [route for route in routes if route.match in _EVERYTHING][:1]

@@ -21,6 +21,7 @@ from tulle.model.intent import (
     HttpMatch,
     HttpRule,
     Resolution,
+    Respond,
     RouteSet,
     Service,
     Target,
@@ -34,6 +35,8 @@ PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 """Where nothing is: under REGISTRY_ONLY unknown destinations end here (Istio's name)."""
 
+_NOT_DECLARED = 502
+"""What HTTP to undeclared hosts gets under REGISTRY_ONLY (Istio)."""
 ROUTES_WITHOUT_SERVICE_PORT = 80
 """Hosts that only a VirtualService names are served at this port (Istio)."""
 
@@ -99,10 +102,13 @@ def sniffed_host(db: Database, view: OutboundView, port: int, host: str) -> Virt
 @query
 def unknown_host(db: Database) -> VirtualHost:
     """The catch-all of shared tables."""
-    target = BLACK_HOLE if settings(db).registry_only else PASSTHROUGH
-    name = "block_all" if settings(db).registry_only else "allow_any"
-    send = Send((WeightedTarget(target, 1),))
-    return VirtualHost(name, ("*",), (Route(name, HttpMatch(), send, None, (), None),), ())
+    if settings(db).registry_only:
+        return _everything("block_all", Respond(_NOT_DECLARED, ""))
+    return _everything("allow_any", Send((WeightedTarget(PASSTHROUGH, 1),)))
+
+
+def _everything(name: str, action: Send | Respond) -> VirtualHost:
+    return VirtualHost(name, ("*",), (Route(name, HttpMatch(), action, None, (), None),), ())
 
 
 def rules_to_routes(
@@ -184,11 +190,15 @@ def _domains(found: Service | None, host: str, namespace: str) -> tuple[str, ...
         return (host,)
     names = [host, *found.aliases]
     if found.is_kubernetes:
-        short, _, rest = host.partition(".")
-        place = rest.split(".", 1)[0]
-        names += [f"{short}.{place}", f"{short}.{place}.svc"]
-        if place == namespace:
-            names.append(short)
+        names += _short_forms(host, namespace)
+    names += [short for alias in found.aliases for short in _short_forms(alias, namespace)]
     if found.resolution is Resolution.HEADLESS:
-        names += [f"*.{name}" for name in (host, *names[1:])]
+        names += [f"*.{name}" for name in names]
     return tuple(dict.fromkeys((*names, *singles(found.addresses))))
+
+
+def _short_forms(host: str, namespace: str) -> list[str]:
+    """What Kubernetes' search domains make of a full service name; the bare name in its own namespace only."""
+    short, _, rest = host.partition(".")
+    place = rest.split(".", 1)[0]
+    return [f"{short}.{place}", f"{short}.{place}.svc", *([short] if place == namespace else [])]

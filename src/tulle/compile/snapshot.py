@@ -111,21 +111,19 @@ def hosts_held(db: Database, view: View) -> ByName:
 
 
 @query
-def service_clusters(
-    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
-) -> Resources:
+def service_clusters(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], at_gateway: bool) -> Resources:
     """The clusters of one service."""
     mesh = settings(db)
-    plans = clusters_of(db, key, destinations, at_gateway=at_gateway)
+    plans = clusters_of(db, key, destinations, at_gateway)
     return tuple(_resource(envoy_clusters.cluster(plan, mesh)) for plan in plans)
 
 
 @query
 def service_assignments(
-    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], *, at_gateway: bool = False
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], at_gateway: bool
 ) -> Resources:
     """The endpoints of one service's clusters."""
-    plans = clusters_of(db, key, destinations, at_gateway=at_gateway)
+    plans = clusters_of(db, key, destinations, at_gateway)
     return tuple(load_assignment(db, plan.name, *plan.source) for plan in plans if plan.source)
 
 
@@ -135,7 +133,7 @@ def namespace_clusters(db: Database, view: OutboundView, place: str) -> Resource
     return tuple(
         made
         for key in services_seen(db, view, place)
-        for made in service_clusters(db, key, destinations_for(db, view, key), at_gateway=view.is_gateway)
+        for made in service_clusters(db, key, destinations_for(db, view, key), view.is_gateway)
     )
 
 
@@ -145,7 +143,7 @@ def namespace_assignments(db: Database, view: OutboundView, place: str) -> Resou
     return tuple(
         made
         for key in services_seen(db, view, place)
-        for made in service_assignments(db, key, destinations_for(db, view, key), at_gateway=view.is_gateway)
+        for made in service_assignments(db, key, destinations_for(db, view, key), view.is_gateway)
     )
 
 

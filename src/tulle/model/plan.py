@@ -129,6 +129,8 @@ class VirtualHost(Struct, frozen=True):
     routes: tuple[Route, ...]
     origins: tuple[Origin, ...]
     require_tls: bool = False
+    policies: tuple[Any, ...] = ()
+    """In force for all its requests (gateways)."""
 
 
 class RouteTable(Struct, frozen=True):
@@ -175,6 +177,9 @@ class TcpChain(Struct, frozen=True, tag=True):
     destination_cidrs: tuple[str, ...] = ()
     tls: ServerCertificate | None = None
     origin: Origin | None = None
+    is_mesh_tls: bool = False
+    policies: tuple[Any, ...] = ()
+    """In force for its connections (gateways)."""
 
 
 class Listener(Struct, frozen=True):

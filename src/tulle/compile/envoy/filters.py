@@ -6,6 +6,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from tulle.policies import KINDS
+from tulle.policies.fragments import Kind
 from tulle.xds import api
 from tulle.xds.schema import to_any
 
@@ -32,10 +33,33 @@ def route_filters() -> list["api.HttpFilter"]:
     return [*(http(name, config, disabled=True) for filters in kinds for name, config in filters), router()]
 
 
+def gateway_filters() -> list["api.HttpFilter"]:
+    """Chain of a gateway: what routes ask for, and what is enforced where requests enter."""
+    made = []
+    for kind in KINDS:
+        filters = (*(kind.http_filters() if kind.http_filters else ()), *_entering(kind))
+        made += [http(name, config, disabled=True) for name, config in filters]
+    return [*made, router()]
+
+
 def inbound_filters(first: Sequence["api.HttpFilter"]) -> list["api.HttpFilter"]:
     """Chain of an inbound port: `first`, then the kinds', then the router."""
-    kinds = [kind.inbound_http_filters() for kind in KINDS if kind.inbound_http_filters]
+    kinds = [_entering(kind) for kind in KINDS]
     return [*first, *(http(name, config, disabled=True) for filters in kinds for name, config in filters), router()]
+
+
+def enforced(policies: Sequence[Any]) -> dict[str, "api.Any"]:
+    """Per-filter configuration of a route or virtual host through which requests enter: switches the filters on."""
+    found: dict[str, Message] = {}
+    for kind in KINDS:
+        specs = [policy for policy in policies if isinstance(policy, kind.spec)]
+        if specs and kind.on_inbound_route:
+            found.update(kind.on_inbound_route(specs).filters)
+    return {name: to_any(found[name]) for name in sorted(found)}
+
+
+def _entering(kind: Kind) -> Sequence[tuple[str, Message]]:
+    return kind.inbound_http_filters() if kind.inbound_http_filters else ()
 
 
 def inbound_network(policies: Sequence[Any]) -> list["api.Filter"]:

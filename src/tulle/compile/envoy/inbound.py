@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from google.protobuf.message import Message
-
 from tulle.compile.envoy import clusters, observing, tls
-from tulle.compile.envoy.filters import inbound_filters, inbound_network, network
+from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_network, network
 from tulle.compile.envoy.listeners import SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
 from tulle.model.intent import MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
-from tulle.policies import KINDS
 from tulle.xds import api
 from tulle.xds.names import inbound as inbound_name
 from tulle.xds.schema import to_any
@@ -79,12 +76,7 @@ def _local(port: int | None, protocol: PortProtocol, service: ServiceName | None
 
 
 def _table(name: str, protocol: PortProtocol, cluster: str, policies: tuple[Any, ...]) -> "api.RouteConfiguration":
-    filters: dict[str, Message] = {}
-    for kind in KINDS:
-        specs = [policy for policy in policies if isinstance(policy, kind.spec)]
-        if specs and kind.on_inbound_route:
-            filters.update(kind.on_inbound_route(specs).filters)
-    config = {key: to_any(filters[key]) for key in sorted(filters)}
+    config = enforced(policies)
     http2 = f"{cluster}h2"
     routes = []
     if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):

@@ -5,7 +5,7 @@ from typing import Any
 
 from tulle.compile.envoy import observing, tls
 from tulle.compile.envoy.clusters import BLACK_HOLE, PASSTHROUGH
-from tulle.compile.envoy.filters import network, route_filters
+from tulle.compile.envoy.filters import gateway_filters, inbound_network, network, route_filters
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
 from tulle.xds import api
@@ -16,6 +16,7 @@ SNIFFED_HTTP = ("http/1.0", "http/1.1", "h2c")
 """What the HTTP inspector calls the plain-text protocols it recognises."""
 SNIFFING_TIMEOUT = timedelta(milliseconds=200)
 """How long a connection whose client says nothing waits before it counts as TCP (server-first protocols)."""
+_HTTP_ALPN = ("h2", "http/1.1")
 
 
 def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
@@ -64,18 +65,24 @@ def address(ip: str, port: int) -> "api.Address":
 
 
 def tcp_proxy(
-    targets: tuple[WeightedTarget, ...], service: ServiceName | None, reporter: str, *, is_mesh: bool = False
+    targets: tuple[WeightedTarget, ...],
+    service: ServiceName | None,
+    reporter: str,
+    *,
+    is_mesh: bool = False,
+    has_peer: bool = False,
 ) -> "api.Filter":
     """Relay bytes by weight, with connection metrics and log.
 
-    Behind mesh mTLS nothing is dialled before the peer has proved itself (docs/facts/envoy.md §6).
+    Behind mesh mTLS, and any TLS that is terminated (`has_peer`), nothing is dialled before the handshake is done
+    (docs/facts/envoy.md §6).
     """
     fields: dict[str, Any] = {
         "stat_prefix": targets[0].cluster,
         "access_log": observing.tcp(reporter, service, is_mesh=is_mesh),
         "access_log_options": api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
     }
-    if is_mesh:
+    if is_mesh or has_peer:
         fields["upstream_connect_mode"] = "ON_DOWNSTREAM_TLS_HANDSHAKE"
         fields["max_early_data_bytes"] = api.UInt32Value(value=1 << 16)
     if len(targets) == 1:
@@ -92,17 +99,31 @@ def tcp_proxy(
 
 def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -> "api.FilterChain":
     match = _match(plan, item)
-    if isinstance(item, TcpChain):
-        filters = [tcp_proxy(item.targets, item.service, observing.SOURCE)]
-        socket = tls.server(item.tls) if item.tls else None
-        return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
     socket = None
     if item.is_mesh_tls:
         socket = tls.mesh_downstream((settings.trust_domain, *settings.trust_domain_aliases))
     elif item.tls:
-        socket = tls.server(item.tls)
+        socket = tls.server(item.tls, alpn=_HTTP_ALPN if isinstance(item, HttpChain) else ())
+    if isinstance(item, TcpChain):
+        proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, has_peer=socket is not None)
+        filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
+        return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
     hcm = network("envoy.filters.network.http_connection_manager", _manager(plan, item))
     return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
+
+
+def _as_bytes(plan: Listener) -> list["api.Filter"]:
+    """Where HTTP is sniffed, one cluster carries both: what was not HTTP must not offer HTTP to the server's sidecar."""
+    if plan.is_gateway or not any(isinstance(item, HttpChain) and item.table != str(plan.port) for item in plan.chains):
+        return []
+    offer = api.FilterStateValue(
+        object_key="envoy.network.application_protocols",
+        format_string=api.SubstitutionFormatString(
+            text_format_source=api.DataSource(inline_string=tls.MESH_TCP_ALPN[0])
+        ),
+    )
+    config = api.NetworkSetFilterState(on_new_connection=[offer])
+    return [network("envoy.filters.network.set_filter_state", config)]
 
 
 def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch | None":
@@ -141,7 +162,7 @@ def _manager(plan: Listener, item: HttpChain) -> "api.HttpConnectionManager":
     fields: dict[str, Any] = {
         "stat_prefix": item.table,
         "rds": api.Rds(route_config_name=item.table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
-        "http_filters": route_filters(),
+        "http_filters": gateway_filters() if plan.is_gateway else route_filters(),
         "access_log": observing.http(observing.SOURCE, None),
         "upgrade_configs": [api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         "http2_protocol_options": api.Http2ProtocolOptions(allow_connect=True),

@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from tulle.compile.envoy.filters import enforced
 from tulle.compile.envoy.observing import PEER_HEADER, PEER_VALUE
 from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
@@ -51,6 +52,7 @@ def virtual_host(plan: VirtualHost, settings: MeshSettings, cluster_of: ClusterO
         routes=[route(item, settings, cluster_of) for item in plan.routes],
         require_tls="ALL" if plan.require_tls else "NONE",
         include_request_attempt_count=False,
+        typed_per_filter_config=enforced(plan.policies),
     )
 
 
@@ -87,7 +89,8 @@ def _fragments(plan: Route, settings: MeshSettings, cluster_of: ClusterOf) -> li
         if kind.on_route is None:
             continue
         specs = [policy for policy in plan.policies if isinstance(policy, kind.spec)]
-        if not specs and kind.default is not None and isinstance(plan.action, Send):
+        is_declared = plan.origin is not None  # what nobody declared passes as it is
+        if not specs and kind.default is not None and isinstance(plan.action, Send) and is_declared:
             standard = kind.default(settings)
             specs = [standard] if standard is not None else []
         made += [kind.on_route(spec, cluster_of) for spec in specs]

@@ -44,7 +44,7 @@ def mesh_downstream(trust_domains: tuple[str, ...]) -> "api.TransportSocket":
     return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
 
 
-def server(certificate: ServerCertificate) -> "api.TransportSocket":
+def server(certificate: ServerCertificate, alpn: tuple[str, ...]) -> "api.TransportSocket":
     """TLS that a gateway terminates with the user's certificate."""
     parameters = api.TlsParameters(
         tls_minimum_protocol_version=_version(certificate.min_version, "TLSv1_2"),
@@ -53,14 +53,14 @@ def server(certificate: ServerCertificate) -> "api.TransportSocket":
     )
     common = api.CommonTlsContext(
         tls_params=parameters,
-        alpn_protocols=["h2", "http/1.1"],
+        alpn_protocols=list(alpn),
         tls_certificate_sds_secret_configs=[secret(certificate.credential)],
     )
     if certificate.validation:
         common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(secret(certificate.validation))
-        matchers = common.combined_validation_context.default_validation_context.match_typed_subject_alt_names
-        for name in certificate.subject_alt_names:
-            matchers.append(_exactly(name))
+        context_of_names = common.combined_validation_context.default_validation_context
+        context_of_names.SetInParent()  # required, also without names
+        context_of_names.match_typed_subject_alt_names.extend(_exactly(name) for name in certificate.subject_alt_names)
     context = api.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=api.BoolValue(value=bool(certificate.validation))
     )
