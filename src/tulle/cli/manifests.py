@@ -18,7 +18,7 @@ from tulle.model.keys import ObjectKey
 from tulle.model.problems import NOWHERE, problem
 from tulle.sources.documents import problem_place, read_chunk
 from tulle.sources.files import MAX_FILE_BYTES, SUFFIXES
-from tulle.sources.yaml_text import Chunk, chunks, place_of
+from tulle.sources.yaml_text import Chunk, Marks, chunks, place_of
 
 STDIN = "-"
 CLUSTER = "Kubernetes"
@@ -35,6 +35,12 @@ class Document(NamedTuple):
     is_alone: bool
     """Whether its document holds nothing else (a List holds more)."""
     is_private: bool
+    marks: Marks
+    """Places within the chunk."""
+
+    def line_of(self, path: str) -> int:
+        """The line of a field (from 1), or of the nearest thing around it that is written."""
+        return self.chunk.line + place_of(self.marks, path)[0] + 1
 
 
 class Manifests(NamedTuple):
@@ -89,7 +95,8 @@ def read_text(file: str, text: str, namespace: str = "default") -> Manifests:
             if decoded.key is not None:
                 line = chunk.line + place_of(marks, "")[0] + 1
                 is_alone = len(held.entries) == 1 and not _is_list(chunk.text)
-                documents.append(Document(decoded.key, file, line, chunk, is_alone, decoded.private is not None))
+                is_private = decoded.private is not None
+                documents.append(Document(decoded.key, file, line, chunk, is_alone, is_private, marks))
     return Manifests(tuple(documents), tuple(findings))
 
 
