@@ -46,7 +46,7 @@ def test_no_two_kinds_set_the_same_field():
 def test_filters_of_a_chain_in_order():
     outbound = [name for kind in KINDS if kind.http_filters for name, _ in kind.http_filters()]
     inbound = [name for kind in KINDS if kind.inbound_http_filters for name, _ in kind.inbound_http_filters()]
-    assert outbound == ["envoy.filters.http.cors"]
+    assert outbound == ["envoy.filters.http.cors", "envoy.filters.http.fault"]
     assert inbound == ["tulle.rbac.deny", "tulle.rbac.allow"]
 
 

@@ -4,6 +4,7 @@ from tulle.policies import (
     authorization,
     connection_pool,
     cors,
+    fault,
     headers,
     load_balancing,
     mirror,
@@ -15,6 +16,7 @@ from tulle.policies.fragments import Kind
 
 KINDS: tuple[Kind, ...] = (
     cors.KIND,
+    fault.KIND,
     authorization.KIND,
     retry.KIND,
     timeout.KIND,

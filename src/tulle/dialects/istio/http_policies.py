@@ -4,7 +4,7 @@ One function per kind, and one tuple that names them; a kind's meaning is in `po
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from tulle.dialects.istio import schema_virtual_service as written
 from tulle.dialects.istio.names import whole_ms, whole_s
@@ -13,6 +13,7 @@ from tulle.model.intent import MatchKind, StringMatch
 from tulle.model.keys import labels_of
 from tulle.model.origin import Origin
 from tulle.policies.cors.spec import Cors
+from tulle.policies.fault.spec import Fault
 from tulle.policies.headers.spec import Headers
 from tulle.policies.mirror.spec import Mirror
 from tulle.policies.retry.spec import Retry
@@ -105,4 +106,21 @@ def _cors(route: written.HttpRoute, _: Scope, origin: Origin) -> Iterator[Any]:
     )
 
 
-_READERS: Final[tuple[Reader, ...]] = (_headers, _timeout, _retry, _mirrors, _cors)
+def _fault(route: written.HttpRoute, _: Scope, origin: Origin) -> Iterator[Any]:
+    fault = route.fault
+    if fault is None:
+        return
+    delay, abort = fault.delay or written.FaultDelay(), fault.abort or written.FaultAbort()
+    delay_percent = delay.percentage.value if delay.percentage else delay.percent
+    yield Fault(
+        delay_ms=whole_ms(delay.fixed_delay),
+        delay_percent=float(_WHOLE if delay_percent is None else delay_percent),
+        abort_http=abort.http_status,
+        abort_grpc=_GRPC_CODES[abort.grpc_status] if abort.grpc_status else None,
+        abort_percent=float(abort.percentage.value if abort.percentage else _WHOLE),
+        origin=origin.at("fault"),
+    )
+
+
+_GRPC_CODES: Final = {name: number for number, name in enumerate(get_args(written.GrpcStatus))}
+_READERS: Final[tuple[Reader, ...]] = (_headers, _timeout, _retry, _mirrors, _cors, _fault)

@@ -118,6 +118,54 @@ class MirrorPercent(Wire, frozen=True):
     value: Percent = 0.0
 
 
+GrpcStatus = Literal[
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+]
+"""Canonical codes in order: the first is 0."""
+
+
+class FaultDelay(Wire, frozen=True):
+    """HTTPFaultInjection.Delay."""
+
+    percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """Deprecated."""
+    fixed_delay: OptionalDuration = None
+    percentage: MirrorPercent | None = None
+    exponential_delay: Annotated[str, UNENFORCED] = ""
+
+
+class FaultAbort(Wire, frozen=True):
+    """HTTPFaultInjection.Abort."""
+
+    http_status: Annotated[int, Meta(ge=200, le=599)] | None = None
+    grpc_status: GrpcStatus | None = None
+    http2_error: Annotated[str, UNENFORCED] = ""
+    percentage: MirrorPercent | None = None
+
+
+class HttpFault(Wire, frozen=True):
+    """HTTPFaultInjection."""
+
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+
+
 class HttpMirror(Wire, frozen=True):
     """HTTPMirrorPolicy."""
 
@@ -151,7 +199,7 @@ class HttpRoute(Wire, frozen=True):
     rewrite: HttpRewrite | None = None
     timeout: OptionalDuration = None
     retries: HttpRetry | None = None
-    fault: Unused = None
+    fault: HttpFault | None = None
     mirror: Destination | None = None
     mirrors: tuple[HttpMirror, ...] = ()
     mirror_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
