@@ -265,3 +265,14 @@ class LocalMesh:
         while not is_so():
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
             time.sleep(0.1)
+
+    def logged_with(self, app: str, text: str, ns: str = "default", seconds: float = 10.0) -> dict[str, Any]:
+        """Wait for an access log line in which a text stands; the last of them."""
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = [line for line in self.log(app, ns) if text in json.dumps(line)]
+            return bool(found)
+
+        self.wait_for(is_there, f"{text} in the log of {app}", seconds)
+        return found[-1]

@@ -1,0 +1,6 @@
+"""Live tests of docs/istio-differences.md; the harness lies in the folder `mesh` beside."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mesh"))
