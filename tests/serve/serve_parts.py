@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -134,12 +135,12 @@ class Mesh:
         fresh.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
         fresh.replace(self.run / "runtime.json")
 
-    def start(self, *words: str) -> None:
+    def start(self, *words: str, program: tuple[str, ...] = ("-m", "tulle.app.control")) -> None:
         (self.home / "settings.json").write_text(json.dumps(self.settings))
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "tulle.app.control", "--run-dir", str(self.run)),
+                    *(sys.executable, *program, "--run-dir", str(self.run)),
                     *("--state-dir", str(self.state), "--settings", str(self.home / "settings.json"), *words),
                     str(self.config),
                 ],
@@ -187,8 +188,17 @@ class Mesh:
     def proxies(self) -> dict[str, Any]:
         return {proxy["id"]: proxy for proxy in self.get("/v1/proxies")["proxies"]}
 
+    def sent(self) -> dict[str, int]:
+        """Resources sent so far by this process, removals included, by type."""
+        text = self.ask("GET", "/metrics")[1]
+        found = re.findall(r'^tulle_xds_sent_resources_total{type="(\w+)"} ([0-9.]+)$', text, re.MULTILINE)
+        return {kind: int(float(count)) for kind, count in found}
+
+    def sent_since(self, before: dict[str, int]) -> dict[str, int]:
+        return {kind: more for kind, count in self.sent().items() if (more := count - before.get(kind, 0))}
+
     def settle(self) -> Any:
-        status, content = self.ask("POST", "/v1/settle", {"timeoutSeconds": PATIENCE})
+        status, content = self.ask("POST", "/v1/settle", {"timeoutSeconds": PATIENCE, "allPods": True})
         assert status == 200 and not content["waiting"], content
         return content
 
