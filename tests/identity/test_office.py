@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 from ca_parts import DOMAIN, NOW, handshake
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -10,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from test_root_store import FullDisk
 
-import tulle.identity
 from tulle.identity import errors
 from tulle.identity.authority import Bundle, Leaf, fingerprint_of, new_root
 from tulle.identity.errors import IdentityError, RotationNotOurs, RotationUnderWay
@@ -244,10 +242,7 @@ def test_bad_plug_in_cas(tmp_path: Path, what: str, code: str):
 def test_every_error_has_its_message():
     from tulle.model.problems import catalogue
 
-    fragment = Path(tulle.identity.__file__).with_name("messages.yaml")
     messages = {code: (one.text, one.advice) for code, one in catalogue().items()}
-    if fragment.exists():
-        messages |= {one["code"]: (one["text"], one["advice"]) for one in yaml.safe_load(fragment.read_text())}
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, IdentityError)]
     kinds.remove(IdentityError)
     assert len({kind.code for kind in kinds}) == len(kinds) == 19
