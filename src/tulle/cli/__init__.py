@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "routes": ("tulle.cli.routes:routes", "The routes of a workload."),
     "authz": ("tulle.cli.authz:authz", "Who may call a workload."),
     "version": ("tulle.cli.version:version", "Print versions."),
+    "completion": ("tulle.cli.completion:completion", "Print the completion script of a shell."),
 }
 """Name -> (`module:function`, one line for `--help`)."""
 
