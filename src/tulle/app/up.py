@@ -93,10 +93,11 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     await asyncio.sleep(0)
     await control_started
     timings.mark("children started")
-    from tulle.local.api import Api
-    from tulle.local.asking import serve
-    from tulle.local.settings import find_settings
-    from tulle.local.supervisor import Supervisor, Wishes
+    # Half a second of imports, while both children do the same on the other core.
+    from tulle.local.api import Api  # noqa: PLC0415
+    from tulle.local.asking import serve  # noqa: PLC0415
+    from tulle.local.settings import find_settings  # noqa: PLC0415
+    from tulle.local.supervisor import Supervisor, Wishes  # noqa: PLC0415
 
     timings.mark("code loaded")
     first = options.paths[0]
@@ -108,7 +109,7 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     )
     supervisor = Supervisor(places, wishes, control, fabric, timings.mark)
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop, supervisor, control, number)
+        loop.add_signal_handler(number, _stop, supervisor, number)
     try:
         await supervisor.start(fabric_started)
         server = await serve(places.supervisor_socket, Api(supervisor, timings.marks).handle)
@@ -118,7 +119,7 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
         await supervisor.stop()
 
 
-def _stop(supervisor: Supervisor, control: ControlPlane, number: int) -> None:
+def _stop(supervisor: Supervisor, number: int) -> None:
     """The first signal stops the mesh; the second one does not wait."""
     if supervisor.is_stopping.is_set():
         signal.signal(number, signal.SIG_DFL)
