@@ -21,6 +21,8 @@ SIDECAR_MARK: Final = 1337
 _TABLE: Final = "tulle"
 _VIPS: Final = "tulle_vips"
 _LEAVING: Final = nft.Hook("nat", nft.OUTPUT, -100, nft.ACCEPT)
+_AFTER_CAPTURE: Final = nft.Hook("nat", nft.OUTPUT, -99, nft.ACCEPT)
+"""Of two chains with one priority the younger runs first: the VIPs would take what belongs to the sidecar."""
 _ARRIVING: Final = nft.Hook("nat", nft.PREROUTING, -100, nft.ACCEPT)
 _SIDECAR_SOURCE: Final = IPv4Network("127.0.0.6/32")
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8")
@@ -109,7 +111,7 @@ def bridge_rules(network: Network) -> nft.Batch:
 
 
 def vip_rules(vips: tuple[Vip, ...]) -> nft.Batch:
-    """The VIPs of a pod without a sidecar, replacing those it had: kube-proxy's iptables mode, in the pod itself.
+    """The VIPs for what no sidecar captures, replacing those a pod had: kube-proxy's iptables mode, in the pod itself.
 
     Cost: one rule per endpoint. A VIP without endpoints, or without rules, refuses connections.
     """
@@ -117,7 +119,7 @@ def vip_rules(vips: tuple[Vip, ...]) -> nft.Batch:
     batch.table(nft.IPV4, _VIPS)
     batch.delete_table(nft.IPV4, _VIPS)
     batch.table(nft.IPV4, _VIPS)
-    batch.chain(nft.IPV4, _VIPS, "output", _LEAVING)
+    batch.chain(nft.IPV4, _VIPS, "output", _AFTER_CAPTURE)
     for vip in vips:
         here = (
             nft.protocol_is(nft.TCP),
