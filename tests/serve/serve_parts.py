@@ -192,14 +192,14 @@ class Mesh:
         """Resources sent so far by this process, removals included, by type."""
         text = self.ask("GET", "/metrics")[1]
         found = re.findall(r'^tulle_xds_sent_resources_total{type="(\w+)"} ([0-9.]+)$', text, re.MULTILINE)
-        return {kind: int(float(count)) for kind, count in found}
+        return {kind: int(float(count)) for kind, count in found if float(count)}
 
     def sent_since(self, before: dict[str, int]) -> dict[str, int]:
         return {kind: more for kind, count in self.sent().items() if (more := count - before.get(kind, 0))}
 
     def settle(self) -> Any:
         status, content = self.ask("POST", "/v1/settle", {"timeoutSeconds": PATIENCE, "allPods": True})
-        assert status == 200 and not content["waiting"], content
+        assert (status, content["waiting"]) == (200, []), content
         return content
 
     def apply(self, *paths: Path, timeout: float = PATIENCE) -> Any:

@@ -24,8 +24,8 @@ class _Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 
-    def log_message(self, format: str, *args: object) -> None:
-        del format, args
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Not to the terminal."""
 
 
 @contextmanager
@@ -79,6 +79,7 @@ class Load:
                 connection.close()
                 connection = self._connect()
             time.sleep(0.001)
+        connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)

@@ -49,7 +49,8 @@ class Applying:
         if any(path in self._touched for path in paths):
             since -= REMEMBERED_S
         before = min([pushed.before, *(self._touched.pop(path)[0] for path in paths if path in self._touched)])
-        concerned = [client for client in fleet.clients.values() if client.changed_at > before]
+        changed = (client for client in fleet.clients.values() if client.changed_at > before)
+        concerned = sorted(changed, key=lambda client: (client.id, client.serial))
         late = await fleet.settled(concerned, max(0.0, timeout_s - (monotonic() - started)))
         refused = [made for client in concerned for made in self._showing.refused(client, since)]
         refusing = {made.proxy for made in refused}

@@ -59,7 +59,7 @@ class ControlPlane:
         self.vault = Vault()
         self._run = run
         place = {"cluster": settings.cluster, "namespace": settings.namespace}
-        runtime = QueuedSource([run / "runtime.json"], **place) if run and (run / "runtime.json").exists() else None
+        runtime = QueuedSource([run / "runtime.json"], **place) if run else None
         self.world = World(self.db, self.vault, QueuedSource(config, **place), runtime)
         self.store = RootStore.open(
             state / "ca", settings.trust_domain, utc(time()), passphrase=passphrase_from(os.environ)
@@ -79,7 +79,7 @@ class ControlPlane:
         self.applying = Applying(self.db, self.world, self.pushing, self.showing)
         self.admin = AdminServer(self, run / "admin.sock") if run else None
         self.doors = Doors(self.pushing)
-        self.edits = 0
+        self._uncollected = 0
         self._taking = asyncio.Lock()
         self._server_identity: ServerIdentity | None = None
         self._is_open = False
@@ -158,9 +158,9 @@ class ControlPlane:
         self.metrics.edited(pushed.seconds)
         self._write_names()
         await self._seat(pushed.joined, pushed.parted)
-        self.edits += 1
-        if self.edits % COLLECT_EVERY == 0:
-            self.db.collect()
+        self._uncollected += 1
+        if self._uncollected >= COLLECT_EVERY:
+            self._collect()
         logs.event(logging.DEBUG, "pushed", version=pushed.version, proxies=len(pushed.affected))
         return pushed
 
@@ -185,8 +185,12 @@ class ControlPlane:
             self.fleet.tick()
             if self._server_identity is not None:
                 self._server_identity.refresh()
-            if self.edits % COLLECT_EVERY:
-                self.db.collect()
+            if self._uncollected:
+                self._collect()
+
+    def _collect(self) -> None:
+        self._uncollected = 0
+        self.db.collect()
 
     def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -303,6 +307,14 @@ class _Journal(Ears):
     def __init__(self, fleet: Fleet, world: World) -> None:
         self._fleet = fleet
         self._world = world
+
+    def joined(self, client: Client) -> None:
+        """A stream began."""
+        logs.event(logging.INFO, "connected", proxy=client.id, transport=client.transport, identity=client.identity)
+
+    def left(self, client: Client) -> None:
+        """A stream is over."""
+        logs.event(logging.INFO, "disconnected", proxy=client.id, reason=client.ending.reason if client.ending else "")
 
     def rejected(self, client: Client, rejected: Rejected) -> None:
         """With the line that asked for it."""

@@ -137,7 +137,9 @@ class World:
     @property
     def reported(self) -> tuple[Reported, ...]:
         """Of the text of all files, as it is now."""
-        return tuple(reported for source in self._sources for reported in source.reported)
+        of_runtime = self.runtime.reported if self.runtime else ()
+        # Before the supervisor has written it there is no runtime.json, which is no fault of the user's.
+        return (*self.config.reported, *(found for found in of_runtime if found.problem.code != "TUL0001"))
 
     def locate(self, origin: Origin) -> Place | None:
         """Where a field is written: in a manifest if there is one."""

@@ -172,7 +172,7 @@ class Doors:
         self._lobby = lobby
         self._servers: dict[str, aio.Server] = {}
         self._sockets: dict[str, Path] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         return len(self._servers)
@@ -186,6 +186,10 @@ class Doors:
         """Serve one pod on its own socket, made anew where a former process left one. Raises OSError."""
         if uid in self._sockets:
             return
+        if (
+            uid in self._closing
+        ):  # the former server takes its path's socket away when it ends, whosever that is by then
+            await self._closing[uid]
         self._sockets[uid] = socket
         socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._start(uid, PodDoor(uid), f"unix:{socket}", None)
@@ -206,14 +210,13 @@ class Doors:
             with contextlib.suppress(FileNotFoundError):
                 socket.unlink()
         if server is not None:
-            task = asyncio.ensure_future(_stop(server, 1.0))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            task = self._closing[uid] = asyncio.ensure_future(_stop(server, 1.0))
+            task.add_done_callback(lambda _: self._closing.pop(uid, None))
 
     async def close(self) -> None:
         """Stop everything; clients keep what they have."""
         servers, self._servers = list(self._servers.values()), {}
-        await asyncio.gather(*self._closing, *(_stop(server, 0.2) for server in servers))
+        await asyncio.gather(*self._closing.values(), *(_stop(server, 0.2) for server in servers))
         for socket in self._sockets.values():
             with contextlib.suppress(FileNotFoundError):
                 socket.unlink()

@@ -58,6 +58,12 @@ class Status(Struct, frozen=True):
 class Ears:
     """What others want to hear from the fleet; replaced by wiring, silent by default."""
 
+    def joined(self, client: Client) -> None:
+        """A stream began."""
+
+    def left(self, client: Client) -> None:
+        """A stream is over."""
+
     def acked(self, client: Client, acked: Acked) -> None:
         """A response was applied."""
 
@@ -107,6 +113,8 @@ class Fleet:
         self.clients[client.serial] = client
         if client.seat is not None:
             self._of_seat.setdefault(client.seat.uid, {})[client.serial] = client
+        for ear in self.ears:
+            ear.joined(client)
 
     def remove(self, client: Client) -> None:
         """A stream ended: nobody waits for it any more."""
@@ -120,6 +128,8 @@ class Fleet:
             self.secretless.discard(client.id)
         for wait in tuple(self._waits):
             wait.settle(client)
+        for ear in self.ears:
+            ear.left(client)
 
     def of_seat(self, uid: str) -> tuple[Client, ...]:
         """The streams of a pod: two while its sidecar is being replaced."""
