@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "logs": ("tulle.cli.logs:logs", "Print what workloads or their sidecars wrote."),
     "check": ("tulle.cli.check:check", "Say what this machine allows and what a mesh is in need of."),
     "demo": ("tulle.cli.demo:demo", "Run the bundled book shop and show what a mesh does."),
+    "exec": ("tulle.cli.exec:exec_", "Run a command inside a workload's sandbox."),
     "restart": ("tulle.cli.restart:restart", "Restart a workload, or replace a sidecar without losing a request."),
     "apply": ("tulle.cli.apply:apply", "Change configuration and wait until every proxy has it."),
     "delete": ("tulle.cli.delete:delete", "Remove configuration and wait until every proxy has let go of it."),

@@ -15,7 +15,7 @@ _PATIENCE: Final = 20.0
 
 
 @click.command()
-@click.option("--name", help="The mesh to stop; needed when several run.")
+@click.option("--mesh", "--name", "name", help="The mesh to stop; needed when several run.")
 @click.option("--all", "everything", is_flag=True, help="Stop every mesh of this user.")
 def down(name: str | None, everything: bool) -> None:
     """Stop a mesh: every process, socket, network and file of its run is gone afterwards; its state is kept."""

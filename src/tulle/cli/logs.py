@@ -24,7 +24,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 @click.command()
 @click.argument("what", required=False, default="")
-@click.option("--name", help="The mesh; needed when several run.")
+@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
 @click.option("-n", "--namespace", default="", help="Only this namespace.")
 @click.option("-c", "--container", default="", help="Only this container.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")

@@ -13,7 +13,7 @@ from tulle.local.refusals import RefusedError, refusal
 
 
 @click.command()
-@click.option("--name", help="The mesh; needed when several run.")
+@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
 @click.option("-n", "--namespace", help="Only this namespace.")
 @click.option("-o", "--output", type=click.Choice(["table", "wide", "json", "yaml", "name"]), default="table")
 def ps(name: str | None, namespace: str | None, output: str) -> None:

@@ -15,7 +15,7 @@ def restart() -> None:
 
 @restart.command()
 @click.argument("what")
-@click.option("--name", help="The mesh; needed when several run.")
+@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
 @click.option("-n", "--namespace", default="")
 def workload(what: str, name: str | None, namespace: str) -> None:
     """Replace the pods of a workload, as after a change of its template."""
@@ -24,7 +24,7 @@ def workload(what: str, name: str | None, namespace: str) -> None:
 
 @restart.command()
 @click.argument("what")
-@click.option("--name", help="The mesh; needed when several run.")
+@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
 @click.option("-n", "--namespace", default="")
 def sidecar(what: str, name: str | None, namespace: str) -> None:
     """Put a new sidecar beside the old one of each pod, let the old one finish its connections, and end it."""

@@ -9,6 +9,7 @@ POST /v1/down                         stop the mesh; answers before it does
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ from tulle.local.supervision import SIDECAR, Run, status_word
 from tulle.local.supervisor import Supervisor, stamp
 from tulle.model.keys import ObjectKey
 
+_EXEC_SECONDS: Final = 600.0
 _NOT_FOUND: Final = (404, {"error": "not found"})
 
 
@@ -43,6 +45,8 @@ class Api:
                 return 200, {"files": self._logs(query)}
             case "POST", "/v1/restart":
                 return await self._restart(given)
+            case "POST", "/v1/exec":
+                return await self._exec(given)
             case "POST", "/v1/down":
                 self._supervisor.is_stopping.set()
                 return 200, {}
@@ -104,6 +108,28 @@ class Api:
         for key in keys:
             self._supervisor.restart(key)
         return 200, {"restarted": [str(key) for key in keys]}
+
+    async def _exec(self, given: dict[str, Any]) -> tuple[int, Any]:
+        namespace, name = str(given.get("namespace", "")), str(given.get("name", ""))
+        pods = [pod for pod in self._supervisor.pods.values() if _is_meant(pod, namespace, name)]
+        pods.sort(key=lambda pod: (not pod.is_ready, pod.name))
+        containers = [one.name for pod in pods[:1] for one in pod.workload.spec.containers]
+        if not pods or not containers:
+            return _NOT_FOUND
+        container = str(given.get("container") or containers[0])
+        argv = tuple(str(word) for word in given.get("command", ()))
+        try:
+            finished = await pods[0].run(container, argv, float(given.get("timeoutSeconds", _EXEC_SECONDS)))
+        except OSError as error:
+            return 409, {"error": error.strerror or str(error)}
+        if finished is None:
+            return 409, {"error": f"container {container} of {pods[0].name} does not run"}
+        return 200, {
+            "code": finished.exited.code,
+            "signal": finished.exited.signal,
+            "stdout": base64.b64encode(finished.stdout).decode(),
+            "stderr": base64.b64encode(finished.stderr).decode(),
+        }
 
 
 def _is_meant(pod: RunningPod, namespace: str, name: str) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import http.client
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,8 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
+    fields: Mapping[str, str]
+    """Header fields, names in lower case."""
 
 
 async def ask(path: Path | str, method: str, target: str, body: bytes = b"", timeout: float = 5.0) -> Reply:  # noqa: ASYNC109 - one deadline for connect and answer
@@ -71,11 +73,11 @@ async def _response(reader: asyncio.StreamReader) -> Reply:
         raise ConnectionError(f"not an HTTP response: {start[:60]!r}")
     fields = await _fields(reader)
     if fields.get("transfer-encoding", "").lower() == "chunked":
-        return Reply(int(parts[1]), await _chunks(reader))
+        return Reply(int(parts[1]), await _chunks(reader), fields)
     length = fields.get("content-length")
     if length is None:
-        return Reply(int(parts[1]), await reader.read(_BODY_LIMIT))
-    return Reply(int(parts[1]), await reader.readexactly(min(int(length), _BODY_LIMIT)))
+        return Reply(int(parts[1]), await reader.read(_BODY_LIMIT), fields)
+    return Reply(int(parts[1]), await reader.readexactly(min(int(length), _BODY_LIMIT)), fields)
 
 
 async def _fields(reader: asyncio.StreamReader) -> dict[str, str]:

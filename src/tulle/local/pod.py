@@ -21,7 +21,7 @@ from tulle.local import containers, envoys, probing, supervision, volumes
 from tulle.local.containers import Launch, Subject, World
 from tulle.local.control import ControlPlane
 from tulle.local.desired import Workload, capture_of
-from tulle.local.fabric.client import Bind, Command, Fabric, Process
+from tulle.local.fabric.client import Bind, Command, Fabric, Finished, Process
 from tulle.local.logs import open_log
 from tulle.local.manifests import Container, Probe
 from tulle.local.places import Places
@@ -59,7 +59,6 @@ from tulle.model.problems import Problem
 
 _IDLE_PATIENCE: Final = 1.0
 _HOOK_LIMIT: Final = 120.0
-_NOTICE: Final = 0.03
 
 
 @dataclass(frozen=True)
@@ -366,6 +365,14 @@ class RunningPod:
             return
         self.take(Exited(name, exited.code if exited.code is not None else -(exited.signal or 0)))
 
+    async def run(self, name: str, argv: tuple[str, ...], patience: float) -> Finished | None:
+        """Run a command in a container's sandbox, as that container; None when it does not run."""
+        process, made = self._processes.get(name), self._launches.get(name)
+        if process is None or made is None:
+            return None
+        command = Command(argv, self.uid, env=made.env, cwd=made.directory)
+        return await self._around.fabric.run_in_pod(command, patience, process)
+
     def _container(self, name: str) -> Container:
         spec = self.workload.spec
         return next(one for one in (*(spec.init_containers or ()), *spec.containers) if one.name == name)
@@ -393,8 +400,7 @@ class RunningPod:
             await self._around.fabric.signal(process, number)
 
     async def _settle(self) -> None:
-        # The change was published before this task ran; the control plane needs a moment to notice.
-        await asyncio.sleep(_NOTICE)
+        # The change was published before this task ran, and settling reads what was published.
         await self._around.control.settle()
         self.take(Settled())
 

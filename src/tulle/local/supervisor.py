@@ -328,7 +328,7 @@ class Supervisor:
             "isolation": "namespaces",
             "cluster": self.wishes.cluster,
             "trustDomain": self.wishes.trust_domain,
-            "paths": [str(path) for path in self.wishes.paths],
+            "manifests": [str(path) for path in self.wishes.paths],
             "configDirectory": str(config_directory(self.places, self.wishes.paths)),
             "ports": [{"port": port, "hostPort": host} for port, host in sorted(self.host_ports.items())],
             "addresses": list(self.wishes.addresses),
