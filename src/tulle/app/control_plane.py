@@ -9,10 +9,11 @@ import logging
 import os
 from collections.abc import Coroutine, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,7 +29,6 @@ from tulle.identity.store import RootStore, passphrase_from, utc
 from tulle.model.origin import Origin
 from tulle.model.problems import NOWHERE, Problem, problem
 from tulle.serve import logs, wire
-from tulle.serve.admin import LONGEST_WAIT_S, AdminServer
 from tulle.serve.ads import Doors
 from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
@@ -44,6 +44,10 @@ from tulle.sources.watching import changes
 from tulle.xds.events import Rejected
 from tulle.xds.names import TypeUrl
 
+if TYPE_CHECKING:
+    from tulle.serve.admin import AdminServer
+
+LONGEST_WAIT_S = 300.0
 HOUSEKEEPING_S = 5.0
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
@@ -77,7 +81,7 @@ class ControlPlane:
         self.fleet.ears = (self.credentials, self.metrics, _Journal(self.fleet, self.world))
         self.showing = Showing(self.db, self.fleet, self.credentials, self.world.locate, settings.cluster)
         self.applying = Applying(self.db, self.world, self.pushing, self.showing)
-        self.admin = AdminServer(self, run / "admin.sock") if run else None
+        self._admin: AdminServer | None = None
         self.doors = Doors(self.pushing)
         self._uncollected = 0
         self._taking = asyncio.Lock()
@@ -101,9 +105,12 @@ class ControlPlane:
             if source is not None:
                 self._keep(self._follow(source))
         self._keep(self._housekeeping())
-        if self.admin is not None:
-            await self.admin.open()
         self._is_open = True
+        if self._run is not None:
+            # Proxies can connect by now. Importing the web server takes longer than all of the above: in a thread.
+            admin = await asyncio.to_thread(import_module, "tulle.serve.admin")
+            self._admin = admin.AdminServer(self, self._run / "admin.sock")
+            await self._admin.open()
         logs.event(
             logging.INFO,
             "ready",
@@ -117,8 +124,8 @@ class ControlPlane:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self.admin is not None:
-            await self.admin.close()
+        if self._admin is not None:
+            await self._admin.close()
         self.credentials.close()
         await self.doors.close()
         self.store.close()

@@ -25,7 +25,6 @@ from tulle.serve.shelves import our_bug
 from tulle.serve.showing import Showing, problem, type_named
 
 T = TypeVar("T")
-LONGEST_WAIT_S = 300.0
 
 
 class Plane(Protocol):
