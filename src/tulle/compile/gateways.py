@@ -130,7 +130,7 @@ def gateway_hosts(db: Database, view: GatewayView, table: str) -> tuple[str, ...
 @query
 def gateway_table(db: Database, view: GatewayView, table: str) -> RouteTable:
     """A table without catch-all: a host nobody claims gets 404."""
-    return RouteTable(table, gateway_hosts(db, view, table), None)
+    return RouteTable(table, gateway_hosts(db, view, table), None, answers_outside=True)
 
 
 @query

@@ -142,6 +142,8 @@ class RouteTable(Struct, frozen=True):
     catch_all: VirtualHost | None
     adds_peer: bool = True
     """Tells the next sidecar who calls."""
+    answers_outside: bool = False
+    """Its clients are not of the mesh: what the mesh tells its own is taken off responses (gateways)."""
 
 
 class ServerCertificate(Struct, frozen=True):

@@ -16,6 +16,8 @@ SOURCE = "source"
 DESTINATION = "destination"
 PEER_HEADER = "x-tulle-peer"
 """Carries the caller's workload between sidecars; applications never see it."""
+DENIED_HEADER = "x-tulle-denied-by"
+"""Names the policy that denied a request, to callers within the mesh; nobody outside sees it."""
 
 _PEER = "tulle.peer"
 _OWN = {
@@ -89,7 +91,7 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
 
 @cache
 def denials() -> "api.LocalReplyConfig":
-    """Authenticated callers learn which policy refused them."""
+    """Authenticated callers learn which policy refused them, in a header that gateways take off again."""
     is_denied = api.AccessLogFilter(
         status_code_filter=api.StatusCodeFilter(
             comparison=api.ComparisonFilter(
@@ -102,10 +104,7 @@ def denials() -> "api.LocalReplyConfig":
         mappers=[
             api.ResponseMapper(
                 filter=is_denied,
-                body_format_override=api.SubstitutionFormatString(
-                    text_format_source=api.DataSource(inline_string=f"RBAC: access denied ({details})\n")
-                ),
-                headers_to_add=[api.HeaderValueOption(header=api.HeaderValue(key="x-tulle-denied-by", value=details))],
+                headers_to_add=[api.HeaderValueOption(header=api.HeaderValue(key=DENIED_HEADER, value=details))],
             )
         ]
     )

@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from tulle.compile.envoy.filters import enforced
-from tulle.compile.envoy.observing import PEER_HEADER, PEER_VALUE
+from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER, PEER_VALUE
 from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import Route, RouteTable, Send, VirtualHost, WeightedTarget
@@ -30,6 +30,7 @@ def table(plan: RouteTable, settings: MeshSettings) -> "api.RouteConfiguration":
         virtual_hosts=[virtual_host(plan.catch_all, settings, _no_targets)] if plan.catch_all else [],
         vhds=api.Vhds(config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
         request_headers_to_add=[peer] if plan.adds_peer else [],
+        response_headers_to_remove=[DENIED_HEADER] if plan.answers_outside else [],
         ignore_port_in_host_matching=True,
         validate_clusters=api.BoolValue(value=False),
         max_direct_response_body_size_bytes=api.UInt32Value(value=_MAX_BODY),
