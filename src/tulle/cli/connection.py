@@ -3,16 +3,18 @@
 Knows paths of `local.places` and HTTP; what is asked and answered is the commands' business.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import httpx
 
 from tulle.cli.output import Exit, refuse
 from tulle.local.places import Places, the_mesh
+from tulle.telemetry import pipe
 
 TIMEOUT_S = 10.0
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,34 +33,46 @@ def namespace_options(function: F) -> F:
 
 
 class Connection:
-    """One running mesh. Every failure to reach it ends the command with code 69 and what to do."""
+    """One running mesh. Every failure to reach it ends the command with code 69 (or 75: too late) and what to do."""
 
     def __init__(self, places: Places) -> None:
         self.places = places
 
-    def get(self, path: str, timeout_s: float = TIMEOUT_S, **query: str | int | None) -> Any:
+    def get(self, path: str, timeout_s: float = TIMEOUT_S, **query: str | None) -> Any:
         """The JSON answer of the control plane; None for 404."""
-        asked = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", path, timeout_s, params=asked)
+        asked = {name: value for name, value in query.items() if value}
+        return self._read(self._ask("GET", path, timeout_s, query=asked))
 
     def post(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> Any:
         """The JSON answer of the control plane; None for 404."""
-        return self._ask("POST", path, timeout_s, json=dict(body))
+        return self._read(self._ask("POST", path, timeout_s, body=json.dumps(dict(body)).encode()))
 
-    def _ask(self, method: str, path: str, timeout_s: float, **more: Any) -> Any:
-        answer = _ask(self.places.admin_socket, method, path, timeout_s, self._unreachable, **more)
-        if answer.status_code == 404:
+    def _ask(self, method: str, path: str, timeout_s: float, **more: Any) -> pipe.Answer:
+        socket = self.places.admin_socket
+        try:
+            return pipe.ask(socket, method, path, timeout_s=timeout_s, **more)
+        except OSError as error:
+            _only_owner(socket)
+            refuse(
+                f"the control plane of the mesh {self.places.name} does not answer: {_reason(error)}",
+                Exit.TIMEOUT if isinstance(error, TimeoutError) else Exit.UNREACHABLE,
+                advice="It is restarted when it dies; try again, and see `tulle check`.",
+            )
+
+    @staticmethod
+    def _read(answer: pipe.Answer) -> Any:
+        if answer.status == HTTPStatus.NOT_FOUND:
             return None
+        try:
+            said = json.loads(answer.body)
+        except ValueError:
+            said = {}
         if answer.is_error:
-            _told(answer)
-        return answer.json()
-
-    def _unreachable(self, error: Exception) -> None:
-        refuse(
-            f"the control plane of the mesh {self.places.name} does not answer: {_reason(error)}",
-            Exit.TIMEOUT if isinstance(error, httpx.ReadTimeout) else Exit.UNREACHABLE,
-            advice="It is restarted when it dies; try again, and see `tulle check`.",
-        )
+            found = said if isinstance(said, dict) else {}
+            error = found.get("error") or {}
+            text = error.get("text") or found.get("message") or f"the control plane answered HTTP {answer.status}"
+            refuse(text, advice=error.get("advice", ""), code=error.get("code", ""))
+        return said
 
 
 def connect(mesh: str | None) -> Connection:
@@ -66,43 +80,19 @@ def connect(mesh: str | None) -> Connection:
     return Connection(the_mesh(mesh))
 
 
-def sidecar(socket: Path, path: str, *, pod: str, method: str = "GET", **query: str) -> httpx.Response:
+def sidecar(socket: Path, path: str, *, pod: str, method: str = "GET", **query: str) -> pipe.Answer:
     """The answer of a sidecar's admin pipe; ends the command (69) where there is none."""
-
-    def unreachable(error: Exception) -> None:
+    try:
+        return pipe.ask(socket, method, path, query=query, timeout_s=TIMEOUT_S)
+    except OSError as error:
+        _only_owner(socket)
         refuse(f"the sidecar of {pod} does not answer: {_reason(error)}", Exit.UNREACHABLE, advice="See `tulle ps`.")
 
-    return _ask(socket, method, path, TIMEOUT_S, unreachable, params=query)
 
-
-def _ask(
-    socket: Path, method: str, path: str, timeout_s: float, unreachable: Callable[[Exception], None], **more: Any
-) -> httpx.Response:
-    transport = httpx.HTTPTransport(uds=str(socket))
-    with httpx.Client(transport=transport, base_url="http://tulle", timeout=timeout_s, trust_env=False) as client:
-        try:
-            return client.request(method, path, **more)
-        except httpx.TransportError as error:
-            if _is_forbidden(socket):
-                refuse(f"{socket} belongs to another user", Exit.FORBIDDEN, advice="Run this as the mesh's owner.")
-            unreachable(error)
-            raise
-
-
-def _is_forbidden(socket: Path) -> bool:
-    return socket.exists() and not os.access(socket, os.W_OK)
+def _only_owner(socket: Path) -> None:
+    if socket.exists() and not os.access(socket, os.W_OK):
+        refuse(f"{socket} belongs to another user", Exit.FORBIDDEN, advice="Run this as the mesh's owner.")
 
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _told(answer: httpx.Response) -> None:
-    try:
-        said = answer.json()
-    except ValueError:
-        said = {}
-    found = said if isinstance(said, dict) else {}
-    error = found.get("error") or {}
-    text = error.get("text") or found.get("message") or f"the control plane answered HTTP {answer.status_code}"
-    refuse(text, advice=error.get("advice", ""), code=error.get("code", ""))

@@ -5,6 +5,7 @@ are never printed.
 """
 
 import base64
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Look(NamedTuple):
     def ask(self, path: str, **query: str) -> Any:
         """The JSON answer of its admin pipe."""
         socket = self.connection.places.envoy(self.proxy["uid"]) / "admin.sock"
-        return sidecar(socket, path, pod=self.proxy["id"], **query).json()
+        return json.loads(sidecar(socket, path, pod=self.proxy["id"], **query).body)
 
     def dump(self) -> Json:
         """Its configuration, endpoints included."""

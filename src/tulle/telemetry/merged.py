@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import httpx
 from msgspec import Struct
 
+from tulle.telemetry import pipe
 from tulle.telemetry.exposition import NotExpositionError, Text, joined, samples
 from tulle.telemetry.rates import USED, Reading, Reporter
 
@@ -66,7 +66,7 @@ async def scrape(run_dir: Path, *, mesh_only: bool = False) -> tuple[Scrape, ...
 
     async def one(sidecar: Sidecar) -> Scrape:
         async with turns:
-            return await _scrape(sidecar, _MESH_ONLY if mesh_only else {"usedonly": ""})
+            return await asyncio.to_thread(_scrape, sidecar, _MESH_ONLY if mesh_only else {"usedonly": ""})
 
     return tuple(await asyncio.gather(*(one(sidecar) for sidecar in await asyncio.to_thread(sidecars, run_dir))))
 
@@ -114,12 +114,9 @@ def endpoint(run_dir: Path, own: Callable[[], str | Awaitable[str]] = str) -> An
     return Starlette(routes=[Route(path, metrics) for path in ("/metrics", "/stats/prometheus")])
 
 
-async def _scrape(sidecar: Sidecar, query: dict[str, str]) -> Scrape:
+def _scrape(sidecar: Sidecar, query: dict[str, str]) -> Scrape:
     try:
-        transport = httpx.AsyncHTTPTransport(uds=str(sidecar.socket))
-        async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT_S, trust_env=False) as client:
-            answer = await client.get("http://envoy/stats/prometheus", params=query)
-            answer.raise_for_status()
-            return Scrape(sidecar, answer.text)
-    except httpx.HTTPError as error:
+        answer = pipe.ask(sidecar.socket, "GET", "/stats/prometheus", query=query, timeout_s=TIMEOUT_S)
+    except OSError as error:
         return Scrape(sidecar, "", str(error) or type(error).__name__)
+    return Scrape(sidecar, "", f"HTTP {answer.status}") if answer.is_error else Scrape(sidecar, answer.text)
