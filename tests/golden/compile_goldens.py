@@ -57,7 +57,7 @@ class Case:
         self.folder = folder
         self.text = (folder / "in.yaml").read_text()
         self.title = self.text.partition("\n")[0].removeprefix("# ")
-        self.directives = list(_directives(self.text))
+        self.directives = list(directives(self.text))
         changes = [yaml.safe_load(words) for name, words in self.directives if name == "mesh"]
         mesh = msgspec.convert(changes[0] if changes else {}, MeshSettings)
         with tempfile.TemporaryDirectory() as scene:
@@ -146,7 +146,8 @@ def pod_of(words: str) -> str:
     )
 
 
-def _directives(text: str) -> Iterator[tuple[str, str]]:
+def directives(text: str) -> Iterator[tuple[str, str]]:
+    """The comment lines after the first, as (name, words)."""
     for line in text.splitlines()[1:]:
         if not line.startswith("# "):
             return

@@ -1,9 +1,9 @@
 """What the compiler makes of configurations: plan, resources, problems and reasons; `TULLE_GOLD=1` writes them anew."""
 
 import pytest
-from compile_goldens import CASES, HERE, OUTPUTS, REWRITE, Case
 
 from compile.world import static, validate
+from golden.compile_goldens import CASES, HERE, OUTPUTS, REWRITE, Case
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
