@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,9 @@ _LARGEST: Final = 65535
 _IDLE: Final = 10.0
 _PENDING_LIMIT: Final = 1000
 _RESOLV_CONF: Final = Path("/etc/resolv.conf")
+RESOLVERS_VARIABLE: Final = "TULLE_RESOLVERS"
+"""Resolvers to ask instead of those of resolv.conf: `address` or `address:port`, separated by commas."""
+_PORT: Final = 53
 
 
 class NameServer:
@@ -125,14 +129,18 @@ class NameServer:
             writer.close()
 
 
-def host_resolvers() -> tuple[str, ...]:
-    """Addresses of this machine's resolvers (resolv.conf)."""
+def host_resolvers() -> tuple[tuple[str, int], ...]:
+    """Addresses and ports of the resolvers that know the world: this machine's, unless $TULLE_RESOLVERS names others."""
+    said = os.environ.get(RESOLVERS_VARIABLE, "").replace(" ", "")
+    if said:
+        parts = (word.rpartition(":") if word.count(":") == 1 else (word, "", "") for word in said.split(","))
+        return tuple((address, int(port or _PORT)) for address, _, port in parts)
     try:
         lines = _RESOLV_CONF.read_text().splitlines()
     except OSError:
         return ()
     found = (line.split() for line in lines)
-    return tuple(words[1] for words in found if len(words) > 1 and words[0] == "nameserver")
+    return tuple((words[1], _PORT) for words in found if len(words) > 1 and words[0] == "nameserver")
 
 
 def _send(datagrams: socket.socket, message: bytes, to: tuple[str, int]) -> None:
@@ -149,12 +157,12 @@ async def _addresses(name: str) -> tuple[str, ...]:
     return tuple(sorted({str(one[4][0]) for one in found}))
 
 
-async def _asked(server: str, message: bytes) -> bytes:
+async def _asked(server: tuple[str, int], message: bytes) -> bytes:
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as outward:
         outward.setblocking(False)
-        outward.connect((server, 53))
+        outward.connect(server)
         await loop.sock_sendall(outward, message)
         while True:
             answer = await loop.sock_recv(outward, _LARGEST)
