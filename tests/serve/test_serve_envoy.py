@@ -184,6 +184,33 @@ def test_a_pod_whose_shape_changes_moves_to_its_new_view(shop: Mesh) -> None:
         assert inbound_ports(shop) >= {"inbound|9080||", "inbound|7070||"}
 
 
+def test_a_port_that_appears_later_has_its_virtual_hosts_at_once(shop: Mesh) -> None:
+    shop.start()
+    with running(shop, *BOTH) as (envoy, _):
+        shop.settle()
+        for name, port in (("more", 7070), ("again", 7070), ("last", 7071)):
+            path = shop.write(f"{name}.yaml", service(name, "default", ip=f"10.96.2.{port % 100}", port=port))
+            assert shop.apply(path)["live"] == 2
+            wanted = f"{port}/{name}.default.svc.cluster.local"
+            began = time.monotonic()
+            until(lambda wanted=wanted: wanted in hosts_of(envoy), f"{wanted} in Envoy", 5)
+            assert time.monotonic() - began < 3, "no waiting for the initial fetch timeout of 15 s"
+        (shop.config / "more.yaml").unlink()
+        until(lambda: not any(host.startswith("7070/more") for host in hosts_of(envoy)), "the host to go")
+        assert "7070/again.default.svc.cluster.local" in hosts_of(envoy)
+
+
+def hosts_of(envoy: Envoy) -> set[str]:
+    """Virtual hosts of its route configurations, as `table/host`."""
+    dumps = [one for one in envoy.dump()["configs"] if one["@type"].endswith("RoutesConfigDump")]
+    tables = [one["route_config"] for dump in dumps for one in dump.get("dynamic_route_configs", ())]
+    return {host["name"] for table in tables for host in table.get("virtual_hosts", ())} | {
+        f"{table['name']}/{host['name'].rpartition('/')[2]}"
+        for table in tables
+        for host in table.get("virtual_hosts", ())
+    }
+
+
 def inbound_ports(mesh: Mesh) -> set[str]:
     held = mesh.get("/v1/proxies/reviews-1.default/held?type=cds")["resources"]
     return {one["name"] for one in held if one["name"].startswith("inbound|")}

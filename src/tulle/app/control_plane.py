@@ -37,6 +37,7 @@ from tulle.serve.metrics import Metrics, Readings
 from tulle.serve.names import Named, names_held, table
 from tulle.serve.pushing import Pushed, Pushing
 from tulle.serve.seats import Seat
+from tulle.serve.shelves import our_bug
 from tulle.serve.showing import Showing
 from tulle.serve.tls import ServerIdentity
 from tulle.serve.vault import Vault
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
     from tulle.serve.admin import AdminServer
 
 LONGEST_WAIT_S = 300.0
-HOUSEKEEPING_S = 5.0
+HOUSEKEEPING_S = 1.0
+_AGAIN_S = 1.0
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
 
@@ -157,7 +159,10 @@ class ControlPlane:
     async def take(self) -> Pushed:
         """Apply what was read and push it."""
         async with self._taking:  # sockets open and close in the order of the edits
-            return await self._after_edit(self.world.take())
+            edited = self.world.take()
+            if edited is None:
+                return Pushed(self.pushing.version, self.pushing.version, (), 0.0)
+            return await self._after_edit(edited)
 
     async def _after_edit(self, edited: Edited) -> Pushed:
         pushed = self.pushing.after_edit(secrets_changed=edited.secrets_changed)
@@ -183,17 +188,31 @@ class ControlPlane:
                 logs.event(logging.ERROR, "socket failed", proxy=seat.id, error=str(error))
 
     async def _follow(self, source: QueuedSource) -> None:
-        async for _ in changes(source):
-            await self.take()
+        while True:
+            try:
+                await self.take()
+                async for _ in changes(source):
+                    await self.take()
+            except Exception as error:  # noqa: BLE001 - whatever fails here, the next edit must still be seen
+                self._on_bug(our_bug("a change of files", error), error)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.fleet.tick()
+            await self._look()
             if self._server_identity is not None:
                 self._server_identity.refresh()
             if self._uncollected:
                 self._collect()
+
+    async def _look(self) -> None:
+        """Look at the files without having been told: for what changed before the watch began, or where nothing tells."""
+        try:
+            await self.reload(())
+        except Exception as error:  # noqa: BLE001 - as in `_follow`
+            self._on_bug(our_bug("a change of files", error), error)
 
     def _collect(self) -> None:
         self._uncollected = 0
@@ -212,10 +231,13 @@ class ControlPlane:
     def _write_names(self) -> None:
         if self._run is None or not (self._names is None or self._names_root.is_dirty):
             return
-        names = dict(self._names_root.value())
-        if names != self._names:
-            self._names = names
-            _write(self._run / "names.json", msgspec.json.encode(table(names)))
+        try:
+            names = dict(self._names_root.value())
+            if names != self._names:
+                _write(self._run / "names.json", msgspec.json.encode(table(names)))
+                self._names = names
+        except Exception as error:  # noqa: BLE001 - proxies are served even where names cannot be
+            self._on_bug(our_bug("names.json", error), error)
 
     def _on_bug(self, found: Problem, error: Exception) -> None:
         self.metrics.bug()

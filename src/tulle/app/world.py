@@ -82,19 +82,20 @@ class World:
             source.reload()
         self.take()
 
-    def take(self) -> Edited:
-        """Apply every reload that waits, as one revision."""
+    def take(self) -> Edited | None:
+        """Apply every reload that waits, as one revision; None where none of them changed an object."""
         keys: set[ObjectKey] = set()
         private: dict[ObjectKey, Any] = {}
         paths: set[Path] = set()
         for source in self._sources:
             while source.pending:
                 reloaded = source.pending.popleft()
-                paths.update(reloaded.touched)
+                if not reloaded.change.is_empty:
+                    paths.update(reloaded.touched)
                 keys.update(found.key for found in reloaded.change.sets)
                 keys.update(reloaded.change.deletes)
                 private.update(reloaded.change.private)
-        return Edited(frozenset(paths), self._edit(keys, private))
+        return Edited(frozenset(paths), self._edit(keys, private)) if keys else None
 
     def _edit(self, keys: set[ObjectKey], private: Mapping[ObjectKey, Any]) -> bool:
         secrets_changed = False

@@ -122,7 +122,7 @@ class Credentials(Ears):
 
     def _look_at_bundle(self) -> None:
         version = self._vault.bundle_version
-        if self._acked_bundle == version or not self._fleet.seats or self.lacking_bundle:
+        if self._acked_bundle == version or self.lacking_bundle:
             return
         self._acked_bundle = version
         self._do(self._office.handle(BundleAcked(frozenset(self._office.bundle.fingerprints), time())))

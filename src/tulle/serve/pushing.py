@@ -32,6 +32,7 @@ from tulle.xds.snapshot import EMPTY, Comparisons, Snapshot
 from tulle.xds.wire import ClientNode
 
 MOST_CLIENTS = 20_000
+_SEATS = "which pods have a proxy"
 OnBug = Callable[[Problem, Exception], None]
 
 
@@ -126,7 +127,12 @@ class Pushing:
         """Bring the seats up to date; who joined, who parted. A seat that changed did both."""
         if not self._seats_root.is_dirty:
             return (), ()
-        now = {seat.uid: seat for seat in self._seats_root.value()}
+        try:
+            now = {seat.uid: seat for seat in self._seats_root.value()}
+        except Exception as error:  # noqa: BLE001 - those who have a seat are served on
+            self._bug(_SEATS, our_bug(_SEATS, error), error)
+            return (), ()
+        self.bugs.pop(_SEATS, None)
         parted = tuple(seat for uid, seat in self.fleet.seats.items() if now.get(uid) != seat)
         joined = tuple(seat for uid, seat in now.items() if self.fleet.seats.get(uid) != seat)
         self.fleet.seats = now
