@@ -42,13 +42,16 @@ class Applying:
             version, _ = self._touched.get(path, (before, now))
             self._touched[path] = (min(version, before), now)
 
-    async def applied(self, paths: Sequence[Path], pushed: Pushed, started: float, timeout_s: float) -> wire.Applied:
+    async def applied(
+        self, paths: Sequence[Path], pushed: Pushed, started: float, timeout_s: float, since_revision: int | None = None
+    ) -> wire.Applied:
         """Wait for everybody whom the change of these files concerns."""
         fleet = self._pushing.fleet
         since = time() - (monotonic() - started)
-        if any(path in self._touched for path in paths):
+        if since_revision is not None or any(path in self._touched for path in paths):
             since -= REMEMBERED_S
-        before = min([pushed.before, *(self._touched.pop(path)[0] for path in paths if path in self._touched)])
+        known = () if since_revision is None else (since_revision,)
+        before = min([*known, pushed.before, *(self._touched.pop(path)[0] for path in paths if path in self._touched)])
         changed = (client for client in fleet.clients.values() if client.changed_at > before)
         concerned = sorted(changed, key=lambda client: (client.id, client.serial))
         late = await fleet.settled(concerned, max(0.0, timeout_s - (monotonic() - started)))

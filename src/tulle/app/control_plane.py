@@ -277,7 +277,8 @@ class ControlPlane:
         started = monotonic()
         paths = _resolved(request.paths)
         pushed = await self.reload(paths)
-        return await self.applying.applied(paths, pushed, started, min(request.timeout_seconds, LONGEST_WAIT_S))
+        timeout_s = min(request.timeout_seconds, LONGEST_WAIT_S)
+        return await self.applying.applied(paths, pushed, started, timeout_s, request.since_revision)
 
     async def settle(self, request: wire.SettleRequest) -> wire.Settled:
         """Read whatever changed, and wait until everybody has it."""

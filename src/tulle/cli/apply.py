@@ -36,12 +36,13 @@ def apply(
     if dry_run:
         tell(written, " (dry run)")
         return Exit.OK
+    revision = revision_of(connection)
     touched = files.save()
     tell(written)
     if not wait:
         return Exit.OK
     paths = dict.fromkeys([*touched, *(one.path for one in written)])
-    return verdict(settled(connection, paths, timeout))
+    return verdict(settled(connection, paths, timeout, revision))
 
 
 def checked(found: Manifests) -> Manifests | None:
@@ -60,9 +61,14 @@ def files_of_mesh(connection: Connection, namespace: str = "default") -> Files:
     return Files(watched, connection.places.config_directory, namespace)
 
 
-def settled(connection: Connection, paths: dict[Path, None], timeout_s: float) -> dict[str, object]:
+def revision_of(connection: Connection) -> int:
+    """The revision before anything is written, which also shows that the control plane is there."""
+    return int(connection.get("/v1/version")["revision"])
+
+
+def settled(connection: Connection, paths: dict[Path, None], timeout_s: float, revision: int) -> dict[str, object]:
     """The control plane's answer when it has read these files and proxies have answered."""
-    body = {"paths": [str(path) for path in paths], "timeoutSeconds": timeout_s}
+    body = {"paths": [str(path) for path in paths], "timeoutSeconds": timeout_s, "sinceRevision": revision}
     answer: dict[str, object] = connection.post("/v1/apply", body, timeout_s + SLACK_S)
     return answer
 

@@ -3,7 +3,7 @@
 import click
 
 from tulle.cli.answers import verdict
-from tulle.cli.apply import files_of_mesh, settled, tell
+from tulle.cli.apply import files_of_mesh, revision_of, settled, tell
 from tulle.cli.connection import connect, mesh_option
 from tulle.cli.kinds import kind_named, slashed
 from tulle.cli.manifests import CLUSTER, manifests
@@ -51,11 +51,12 @@ def delete(
     if dry_run:
         tell(removed, " (dry run)")
         return Exit.OK
+    revision = revision_of(connection)
     touched = held.save()
     tell(removed)
     if not touched or not wait:
         return Exit.OK
-    return verdict(settled(connection, dict.fromkeys(touched), timeout), "gone from")
+    return verdict(settled(connection, dict.fromkeys(touched), timeout, revision), "gone from")
 
 
 def _keys(kind: str | None, names: tuple[str, ...], files: tuple[str, ...], namespace: str) -> list[ObjectKey]:

@@ -136,6 +136,8 @@ class ApplyRequest(Wire, frozen=True):
 
     paths: tuple[str, ...] = ()
     timeout_seconds: float = 10.0
+    since_revision: int | None = None
+    """The revision before the files were written: the watcher may have read them, under whatever name, before this."""
 
 
 class Applied(Wire, frozen=True):
