@@ -52,7 +52,7 @@ class ServicePort(Wire, frozen=True):
     name: str = ""
     protocol: IpProtocol = "TCP"
     app_protocol: str | None = None
-    target_port: int | str | None = None
+    target_port: Annotated[int, Meta(ge=0, le=65535)] | str | None = None
     """Number or name of a container port; absent or 0: the same number."""
 
 
