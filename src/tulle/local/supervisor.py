@@ -40,9 +40,11 @@ from tulle.model.keys import ObjectKey
 from tulle.model.objects import Object
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem
-from tulle.sources.files import Change, FileSource
+from tulle.sources.files import SUFFIXES, Change, FileSource
 from tulle.sources.watching import changes
 
+_GATHER: Final = 0.01
+"""Seconds in which changes of pods are told together."""
 _VIP_PAUSE: Final = 0.05
 _LOOK_PAUSE: Final = 1.0
 
@@ -121,15 +123,18 @@ class Supervisor:
         await self._start_dns()
         self._choose_ports()
         self._edge.publish(self._published_ports())
-        await self._edge.start()
         self._describe()
         self._mark("pods begun")
-        self._tasks += [loop.create_task(work) for work in (self._watch(), self._keep_vips(), self._look())]
+        works = (self._edge.start(self._around.gate), self._watch(), self._keep_vips(), self._look())
+        self._tasks += [loop.create_task(work) for work in works]
 
     def _surroundings(self, envoy: Path) -> Surroundings:
         private = (run_root(), state_root())
         folders = [path if path.is_dir() else path.parent for path in self.wishes.paths]
-        secret_files = {place.file for key in self._secrets if (place := self._source.locate(Origin(key))) is not None}
+        # Any manifest may come to hold a Secret, and one may come any time: none is shown, nor what editors leave of it.
+        manifests_there = [str(path) for path in self.wishes.paths if not path.is_dir()]
+        for path in self.wishes.paths:
+            manifests_there += [f"{path}/*{end}*" for end in sorted(SUFFIXES) if path.is_dir()]
         return Surroundings(
             places=self.places,
             fabric=self.fabric,
@@ -137,9 +142,10 @@ class Supervisor:
             envoy=envoy,
             world=self._world,
             binds=machine.workload_binds(folders, private),
-            hidden=(*(str(path) for path in private), *sorted(secret_files)),
+            hidden=(*(str(path) for path in private), *manifests_there),
             cluster=self.wishes.cluster,
             trust_domain=self.wishes.trust_domain,
+            gate=asyncio.Semaphore(max(2, os.cpu_count() or 1)),
         )
 
     def _world(self, workload: Workload) -> World:
@@ -218,13 +224,16 @@ class Supervisor:
             self.logs.forget(self.places.logs(pod.namespace, pod.name))
         if not pod.is_ready:
             pod.is_live = False
-        self._publish()
+        if pod.state.is_terminating:
+            # Settling, which comes next, must find it.
+            self._publish()
         if not self._is_refreshing:
             self._is_refreshing = True
-            asyncio.get_running_loop().call_soon(self._refresh)
+            asyncio.get_running_loop().call_later(_GATHER, self._refresh)
 
     def _refresh(self) -> None:
         self._is_refreshing = False
+        self._publish()
         if self.is_stopping.is_set() or self._edge is None:
             return
         self._choose_ports()

@@ -11,6 +11,8 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +54,7 @@ def enter_root(binds: tuple[Bind, ...], hidden: tuple[str, ...]) -> None:
     root.proc()
     for bind in sorted(binds, key=lambda bind: bind.target or bind.source):
         root.bind(bind)
+        root.thin_out(bind.target or bind.source, hidden)
     for path in hidden:
         root.hide(path)
     root.seal()
@@ -132,6 +135,17 @@ class _Root:
         target = self._mount_point(bind.target or bind.source, is_directory=is_directory)
         _bind(bind.source, target, _SAFE & ~kernel.ATTR_RDONLY if bind.writable else _SAFE)
 
+    def thin_out(self, folder: str, hidden: tuple[str, ...]) -> None:
+        """Show what a bound folder holds now, but for entries that a hidden path names; its last part may be a pattern.
+
+        A cover alone would fall off when the host replaces the file below it (an editor does), and would not be there
+        for a file that comes later.
+        """
+        patterns = [path.rpartition("/")[2] for path in hidden if path.rpartition("/")[0] == folder]
+        target, missing = self._resolve(folder)
+        if patterns and not missing and Path(target).is_dir():
+            self._spread(target, patterns)
+
     def hide(self, path: str) -> None:
         """Cover a path of the sandbox, if it is there, by emptiness."""
         target, missing = self._resolve(path)
@@ -183,12 +197,14 @@ class _Root:
             done = str(here)
         return done
 
-    def _spread(self, directory: str) -> None:
-        """Replace a read-only directory by a fresh one with the same entries, so that an entry can be added."""
+    def _spread(self, directory: str, without: Sequence[str] = ()) -> None:
+        """Replace a read-only directory by a fresh one with the same entries, so that entries can be added or left out."""
         original = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         source = f"/proc/self/fd/{original}"
         entries = [
-            (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False)) for entry in os.scandir(source)
+            (entry.name, entry.is_symlink(), entry.is_dir(follow_symlinks=False))
+            for entry in os.scandir(source)
+            if not any(fnmatchcase(entry.name, pattern) for pattern in without)
         ]
         kernel.mount("spread", directory, "tmpfs", _TMPFS, "mode=0755,size=16m")
         for name, is_symlink, is_directory in entries:
