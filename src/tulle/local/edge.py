@@ -60,11 +60,13 @@ class Edge:
         temporary.write_bytes(content)
         temporary.rename(target)
 
-    async def start(self) -> None:
-        """Start both and keep them; `publish` must have been called."""
+    async def start(self, gate: asyncio.Semaphore) -> None:
+        """Start both, each when the gate lets it, and keep them; `publish` must have been called."""
         loop = asyncio.get_running_loop()
-        await self._start_host()
-        await self._start_inner()
+        for begin, admin in ((self._start_inner, "fabric-admin.sock"), (self._start_host, "host-admin.sock")):
+            async with gate:
+                await begin()
+                await envoys.awake(self._places.edge / admin)
         self._keepers = [loop.create_task(self._keep_host()), loop.create_task(self._keep_inner())]
 
     async def _start_host(self) -> None:

@@ -6,6 +6,7 @@ Which configuration it gets is `compile.envoy.bootstrap`; in which namespaces it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -74,6 +75,22 @@ async def live(admin: Path) -> None:
     while not await is_live(admin):
         await asyncio.sleep(pause)
         pause = min(pause * 1.2, _POLL_LIMIT)
+
+
+async def awake(admin: Path, patience: float = 2.0) -> None:
+    """Return when Envoy answers at all, or patience ended."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while not await _answers(admin):  # noqa: ASYNC110 - Envoy is asked, nobody here could set an event
+                await asyncio.sleep(_POLL)
+
+
+async def _answers(admin: Path) -> bool:
+    try:
+        await ask(admin, "GET", "/ready", timeout=1.0)
+    except (OSError, EOFError):
+        return False
+    return True
 
 
 async def is_live(admin: Path) -> bool:

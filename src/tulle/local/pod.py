@@ -74,6 +74,8 @@ class Surroundings:
     hidden: tuple[str, ...]
     cluster: str
     trust_domain: str
+    gate: asyncio.Semaphore
+    """So many Envoys start at the same time: more would keep the control plane, which all wait for, from the cores."""
     domain: str = "cluster.local"
 
 
@@ -236,7 +238,9 @@ class RunningPod:
     async def _start_sidecar(self) -> None:
         sidecar = _Sidecar(self._sidecar.generation + 1)
         try:
-            await self._spawn_sidecar(sidecar)
+            async with self._around.gate:
+                await self._spawn_sidecar(sidecar)
+                await envoys.awake(sidecar.admin)
         except OSError as error:
             self.take(Refused(SIDECAR, str(error)))
             return

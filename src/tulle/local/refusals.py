@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tulle.model.problems import NOWHERE, Problem, problem
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tulle.model.problems import Problem
 
 
 class RefusedError(Exception):
@@ -15,4 +18,6 @@ class RefusedError(Exception):
 
 def refusal(code: str, **arguments: object) -> Problem:
     """A problem of no object."""
+    from tulle.model.problems import NOWHERE, problem  # noqa: PLC0415 - the catalogue costs what a start cannot spare
+
     return problem(code, NOWHERE, **arguments)
