@@ -63,6 +63,11 @@ def test_an_edit_of_one_services_routes_resends_that_virtual_host_only(shop: Mes
         slowest = max(shop.apply(edit(shop, seconds))["milliseconds"] for seconds in range(4, 24))
         assert slowest < 1000
         assert shop.sent_since(before) == {"vhds": 42}
+        revision = shop.get("/v1/version")["revision"]
+        edit(shop, 99)
+        time.sleep(0.3)
+        late = shop.ask("POST", "/v1/apply", {"paths": [], "sinceRevision": revision})[1]
+        assert (late["affected"], late["live"]) == (2, 2), "the watcher was first, and it is still the apply's"
         before = shop.sent()
         again = shop.apply(path)
         assert (again["affected"], shop.sent_since(before)) == (0, {}), "nothing changed, nobody is told"
