@@ -66,7 +66,7 @@ def test_an_edit_of_one_services_routes_resends_that_virtual_host_only(shop: Mes
         revision = shop.get("/v1/version")["revision"]
         edit(shop, 99)
         time.sleep(0.3)
-        late = shop.ask("POST", "/v1/apply", {"paths": [], "sinceRevision": revision})[1]
+        late = shop.ask("POST", "/v1/apply", {"paths": [str(path)], "sinceRevision": revision})[1]
         assert (late["affected"], late["live"]) == (2, 2), "the watcher was first, and it is still the apply's"
         before = shop.sent()
         again = shop.apply(path)
