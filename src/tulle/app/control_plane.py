@@ -46,6 +46,7 @@ from tulle.xds.events import Rejected
 from tulle.xds.names import TypeUrl
 
 if TYPE_CHECKING:
+    from tulle.app.measuring import MetricsDoor
     from tulle.serve.admin import AdminServer
 
 LONGEST_WAIT_S = 300.0
@@ -84,6 +85,7 @@ class ControlPlane:
         self.showing = Showing(self.db, self.fleet, self.credentials, self.world.locate, settings.cluster)
         self.applying = Applying(self.db, self.world, self.pushing, self.showing)
         self._admin: AdminServer | None = None
+        self._metrics_door: MetricsDoor | None = None
         self.doors = Doors(self.pushing)
         self._uncollected = 0
         self._taking = asyncio.Lock()
@@ -113,6 +115,9 @@ class ControlPlane:
             admin = await asyncio.to_thread(import_module, "tulle.serve.admin")
             self._admin = admin.AdminServer(self, self._run / "admin.sock")
             await self._admin.open()
+            measuring = await asyncio.to_thread(import_module, "tulle.app.measuring")
+            self._metrics_door = measuring.MetricsDoor(self._run, self.metrics.text)
+            logs.event(logging.INFO, "metrics", url=await self._metrics_door.open())
         logs.event(
             logging.INFO,
             "ready",
@@ -128,6 +133,8 @@ class ControlPlane:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._admin is not None:
             await self._admin.close()
+        if self._metrics_door is not None:
+            await self._metrics_door.close()
         self.credentials.close()
         await self.doors.close()
         self.store.close()
@@ -254,6 +261,7 @@ class ControlPlane:
             pid=os.getpid(),
             mesh=self.settings.mesh_id,
             trust_domain=self.settings.trust_domain,
+            metrics=self._metrics_door.url if self._metrics_door else "",
         )
 
     def is_ready(self) -> bool:

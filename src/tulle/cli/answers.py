@@ -5,7 +5,9 @@ Knows the admin API's `Applied` (serve/wire.py) and nothing of files.
 
 from typing import Any
 
-from tulle.cli.output import Exit, Finding, count, is_error, report, say
+import click
+
+from tulle.cli.output import Exit, Finding, count, is_error, report
 
 
 def verdict(applied: dict[str, Any], what: str = "live on") -> Exit:
@@ -23,13 +25,13 @@ def verdict(applied: dict[str, Any], what: str = "live on") -> Exit:
 def _tell(applied: dict[str, Any], what: str) -> None:
     affected, live, took = applied["affected"], applied["live"], applied["milliseconds"]
     if affected:
-        say(f"{what} {live} of {count(affected, 'proxy')} in {took} ms")
+        click.echo(f"{what} {live} of {count(affected, 'proxy')} in {took} ms")
     else:
-        say(f"no proxy needs anything of this ({took} ms)")
+        click.echo(f"no proxy needs anything of this ({took} ms)")
     if applied["waiting"]:
-        say(f"waiting for {', '.join(sorted(applied['waiting']))}")
+        click.echo(f"waiting for {', '.join(sorted(applied['waiting']))}")
     if applied.get("disconnected"):
-        say(f"not connected, gets it later: {', '.join(sorted(applied['disconnected']))}")
+        click.echo(f"not connected, gets it later: {', '.join(sorted(applied['disconnected']))}")
 
 
 def _refusal(refused: dict[str, Any]) -> Finding:

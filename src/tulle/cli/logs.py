@@ -29,10 +29,19 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 @click.option("-c", "--container", default="", help="Only this container.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
 @click.option("--proxy", is_flag=True, help="The sidecar's access log instead (JSON).")
+@click.option("--words", is_flag=True, help="With --proxy: lines for people: who, what, verdict, and why it failed.")
 @click.option("--since", default="", metavar="10s", help="Only what was written within this time, to about a second.")
 @click.option("--tail", default=-1, show_default="all", help="Only the last lines of each.")
 def logs(  # noqa: PLR0917 - one parameter per option
-    what: str, name: str | None, namespace: str, container: str, follow: bool, proxy: bool, since: str, tail: int
+    what: str,
+    name: str | None,
+    namespace: str,
+    container: str,
+    follow: bool,
+    proxy: bool,
+    words: bool,
+    since: str,
+    tail: int,
 ) -> None:
     """Print the logs of a pod, of a workload's pods, or of all pods. WHAT is a pod, a workload or an app label."""
     mesh = the_mesh(name)
@@ -52,12 +61,12 @@ def logs(  # noqa: PLR0917 - one parameter per option
         content, ends[file["path"]] = (
             last_lines(path, _ALL if tail < 0 else tail, file["offset"]) if path.exists() else (b"", 0)
         )
-        _print(content, file["pod"], width)
+        _print(_worded(content) if words else content, file["pod"], width)
     sys.stdout.flush()
     while follow:
         time.sleep(_POLL)
         for file in files:
-            ends[file["path"]] = _go_on(Path(file["path"]), ends[file["path"]], file["pod"], width)
+            ends[file["path"]] = _go_on(Path(file["path"]), ends[file["path"]], file["pod"], width, in_words=words)
         sys.stdout.flush()
 
 
@@ -69,7 +78,7 @@ def seconds(span: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _go_on(path: Path, at: int, pod: str, width: int) -> int:
+def _go_on(path: Path, at: int, pod: str, width: int, *, in_words: bool) -> int:
     """Print the whole lines written since; a file that was rotated is read from its start."""
     if not path.exists():
         return at
@@ -81,8 +90,16 @@ def _go_on(path: Path, at: int, pod: str, width: int) -> int:
         file.seek(at)
         content = file.read(size - at)
     whole = content[: content.rfind(b"\n") + 1]
-    _print(whole, pod, width)
+    _print(_worded(whole) if in_words else whole, pod, width)
     return at + len(whole)
+
+
+def _worded(content: bytes) -> bytes:
+    """Access log lines as sentences; other lines as they are."""
+    from tulle.telemetry.access_log import entry, rendered
+
+    lines = ((line, entry(line)) for line in content.decode(errors="replace").splitlines())
+    return "\n".join(rendered(found) if found else line for line, found in lines).encode()
 
 
 def _print(content: bytes, pod: str, width: int) -> None:

@@ -180,6 +180,8 @@ def secret(*, pod: str, **rest: Any) -> int:
 
 def behind_route(written: Written, row: envoy_dump.RouteRow) -> tuple[Sequence[Spot], str]:
     """The lines behind one route: its rule first, then the policies of the rule and the objects around it."""
+    if not row.table:
+        return (), "of the bootstrap: metrics and health"
     if row.host in _CATCH_ALL:
         return (), _CATCH_ALL[row.host]
     for type_name, name in (("VHDS", row.host), ("RDS", row.table)):

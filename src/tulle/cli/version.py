@@ -35,6 +35,8 @@ def version(*, client_only: bool, form: Format, mesh: str | None) -> int:
         plane = found.get("controlPlane")
         if plane:
             click.echo(f"control plane: tulle {plane['tulle']}, Envoy {plane['envoy']}, revision {plane['revision']}")
+            if plane.get("metrics"):
+                click.echo(f"metrics: {plane['metrics']}")
     return Exit.OK
 
 

@@ -53,6 +53,8 @@ class Version(Wire, frozen=True):
     pid: int
     mesh: str
     trust_domain: str
+    metrics: str = ""
+    """URL of every sidecar's metrics together; empty where no sidecars are."""
 
 
 class Refused(Wire, frozen=True):
