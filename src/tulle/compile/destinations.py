@@ -240,7 +240,7 @@ def _originate(tls: ClientTls | None, host: str) -> OriginateTls | None:
     if tls is None or tls.mode not in (TlsMode.SIMPLE, TlsMode.MUTUAL):
         return None
     return OriginateTls(
-        sni=tls.sni or host,
+        sni=tls.sni or ("" if host.startswith("*") else host),
         subject_alt_names=tls.subject_alt_names,
         ca_certificates=tls.ca_certificates,
         credential=tls.credential_name,

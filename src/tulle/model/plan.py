@@ -61,6 +61,7 @@ class OriginateTls(Struct, frozen=True):
     """TLS that the user configured at the client side (DestinationRule SIMPLE or MUTUAL)."""
 
     sni: str
+    """Empty: the host of each request."""
     subject_alt_names: tuple[str, ...]
     ca_certificates: str
     credential: str

@@ -88,10 +88,16 @@ class Node(Struct, frozen=True):
         }
 
 
-def sidecar(node: Node, admin_socket: str = f"{ADMIN_DIRECTORY}/admin.sock") -> Json:
-    """The bootstrap of a sidecar or gateway whose control plane is behind `XDS_SOCKET`."""
+def sidecar(
+    node: Node, admin_socket: str = f"{ADMIN_DIRECTORY}/admin.sock", resolver: tuple[str, int] | None = None
+) -> Json:
+    """The bootstrap of a sidecar or gateway whose control plane is behind `XDS_SOCKET`.
+
+    `resolver` (address and UDP port) must know external hosts by their own addresses, not by those the mesh gave them.
+    """
     app = dict(node.labels).get("app", node.workload)
     return {
+        **({} if resolver is None else {"typed_dns_resolver_config": _cares(resolver)}),
         "node": {"id": node.id, "cluster": f"{app}.{node.namespace}", "metadata": node.metadata},
         "admin": _admin(admin_socket),
         "dynamic_resources": {
@@ -316,6 +322,17 @@ def _edge(name: str, directory: str, admin_socket: str, clusters: list[Json], li
         "static_resources": {"clusters": clusters, "listeners": listeners},
         "overload_manager": _OVERLOAD,
         "layered_runtime": _RUNTIME,
+    }
+
+
+def _cares(resolver: tuple[str, int]) -> Json:
+    return {
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [_socket(*resolver)],
+            "dns_resolver_options": {"no_default_search_domain": True},
+        },
     }
 
 

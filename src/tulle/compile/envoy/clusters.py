@@ -164,6 +164,11 @@ def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "a
     if plan.mesh_tls is not MeshTls.NEVER:
         http.setdefault("max_connection_duration", timedelta(seconds=settings.max_connection_age_seconds))
     options = api.HttpProtocolOptions(common_http_protocol_options=api.CoreHttpProtocolOptions(**http))
+    if plan.originate and not plan.originate.sni:  # of a wildcard: each request's host, which must be the server's name
+        options.upstream_http_protocol_options.auto_sni = True
+        options.upstream_http_protocol_options.auto_san_validation = not (
+            plan.originate.subject_alt_names or plan.originate.insecure_skip_verify
+        )
     match plan.upstream:
         case Upstream.HTTP2:
             options.explicit_http_config.http2_protocol_options.CopyFrom(_http2())

@@ -73,7 +73,7 @@ def originate(tls: OriginateTls, alpn: tuple[str, ...]) -> "api.TransportSocket"
     if not tls.insecure_skip_verify:
         validation = common.validation_context
         validation.trusted_ca.filename = tls.ca_certificates or "/etc/ssl/certs/ca-certificates.crt"
-        for name in tls.subject_alt_names or (tls.sni,):
+        for name in tls.subject_alt_names or filter(None, (tls.sni,)):
             validation.match_typed_subject_alt_names.append(_exactly(name))
     if tls.is_mutual and tls.credential:
         common.tls_certificate_sds_secret_configs.append(secret(tls.credential))
