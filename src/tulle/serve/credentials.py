@@ -120,9 +120,14 @@ class Credentials(Ears):
             self._do(self._office.handle(LeafAcked(holder, serial, time())))
         self._look_at_bundle()
 
+    def converged(self, seconds: float) -> None:
+        """A proxy is in sync; after a restart this is how we learn which bundle it kept."""
+        del seconds
+        self._look_at_bundle()
+
     def _look_at_bundle(self) -> None:
         version = self._vault.bundle_version
-        if self._acked_bundle == version or self.lacking_bundle:
+        if self._acked_bundle == version or not all(self._trusts(uid, version) for uid in self._fleet.seats):
             return
         self._acked_bundle = version
         self._do(self._office.handle(BundleAcked(frozenset(self._office.bundle.fingerprints), time())))
