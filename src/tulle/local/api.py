@@ -16,8 +16,9 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from tulle.dialects.kubernetes.injection import Role
+from tulle.local.lives import SIDECAR, Run
 from tulle.local.pod import RunningPod
-from tulle.local.supervision import SIDECAR, Run, status_word
+from tulle.local.supervision import status_word
 from tulle.local.supervisor import Supervisor, stamp
 from tulle.model.keys import ObjectKey
 

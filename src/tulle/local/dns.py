@@ -28,9 +28,14 @@ _PORT: Final = 53
 
 
 class NameServer:
-    """Answers on sockets that somebody else opened."""
+    """Answers on sockets that somebody else opened.
 
-    def __init__(self, names_file: Path, domain: str = "cluster.local") -> None:
+    The one for workloads gives a ServiceEntry's host the address it has in the mesh. The one `of_world`, for sidecars, knows
+    only the mesh's own domain and asks the world for the rest: there a host's address is where it really is.
+    """
+
+    def __init__(self, names_file: Path, domain: str = "cluster.local", *, of_world: bool = False) -> None:
+        self._of_world = of_world
         self._file = names_file
         self._domain = domain
         self._signature: tuple[int, int, int] | None = None
@@ -71,6 +76,8 @@ class NameServer:
                 name.lower().rstrip("."): Host(tuple(entry.get("a") or ()), (entry.get("cname") or "").rstrip("."))
                 for name, entry in content.get("names", {}).items()
             }
+            if self._of_world:
+                self._names = {name: host for name, host in self._names.items() if name.endswith(f".{self._domain}")}
             self._signature = signature
         return self._names
 
@@ -104,12 +111,19 @@ class NameServer:
         """What the machine's own resolvers say; a failure when none answers in time."""
         alias = dns_wire.alias_of(asked, self.names())
         if alias:
-            return dns_wire.aliased(message, asked, alias, await _addresses(alias))
+            return dns_wire.aliased(message, asked, alias, await self._addresses(alias))
         for server in self._upstream:
             with contextlib.suppress(OSError):
                 async with asyncio.timeout(_PATIENCE):
                     return await _asked(server, message)
         return dns_wire.failed(message, asked)
+
+    async def _addresses(self, name: str) -> tuple[str, ...]:
+        """Of an outside name: from the resolvers, else as this machine looks names up (its hosts file)."""
+        message = dns_wire.query(os.getpid() & 0xFFFF, name)
+        asked = dns_wire.question(message)
+        assert asked is not None
+        return dns_wire.addresses_in(await self.forward(message, asked)) or await _looked_up(name)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -149,7 +163,7 @@ def _send(datagrams: socket.socket, message: bytes, to: tuple[str, int]) -> None
         datagrams.sendto(message, to)
 
 
-async def _addresses(name: str) -> tuple[str, ...]:
+async def _looked_up(name: str) -> tuple[str, ...]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
     except OSError:

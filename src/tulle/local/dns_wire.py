@@ -113,6 +113,43 @@ def aliased(message: bytes, asked: Question, cname: str, addresses: tuple[str, .
     return _reply(message, asked, records=[_record(_CNAME, _encoded(cname)), *records])
 
 
+def query(identifier: int, name: str) -> bytes:
+    """A question for the IPv4 addresses of a name."""
+    head = _HEADER.pack(identifier, _RECURSION_DESIRED, 1, 0, 0, 0)
+    return head + _encoded(name) + _TYPE_CLASS.pack(A, _IN)
+
+
+def addresses_in(message: bytes) -> tuple[str, ...]:
+    """The IPv4 addresses of an answer, whatever names they are of; empty for anything that is no answer."""
+    try:
+        _id, flags, questions, answers, _authorities, _additional = _HEADER.unpack_from(message)
+        if flags & 0xF or not flags & _RESPONSE:
+            return ()
+        at = _HEADER.size
+        for _ in range(questions):
+            at = _past_name(message, at) + _TYPE_CLASS.size
+        found: list[str] = []
+        for _ in range(answers):
+            at = _past_name(message, at)
+            kind, _category, _ttl, length = _RECORD.unpack_from(message, at)
+            at += _RECORD.size
+            if kind == A and length == 4:
+                found.append(".".join(str(part) for part in message[at : at + 4]))
+            at += length
+    except (struct.error, IndexError):
+        return ()
+    return tuple(found)
+
+
+def _past_name(message: bytes, at: int) -> int:
+    """Where a name ends: labels and a zero, or a pointer (RFC 1035 §4.1.4)."""
+    while length := message[at]:
+        if length >= 0xC0:
+            return at + 2
+        at += 1 + length
+    return at + 1
+
+
 def failed(message: bytes, asked: Question) -> bytes:
     """The answer when whoever should know did not answer."""
     return _reply(message, asked, code=_SERVER_FAILURE)

@@ -17,15 +17,12 @@ from typing import Any, Final
 
 from tulle.compile.envoy import bootstrap
 from tulle.dialects.kubernetes.injection import Role
-from tulle.local import containers, envoys, probing, supervision, volumes
+from tulle.local import containers, envoys, lives, probing, supervision, volumes
 from tulle.local.containers import Launch, Subject, World
 from tulle.local.control import ControlPlane
 from tulle.local.desired import Workload, capture_of
 from tulle.local.fabric.client import Bind, Command, Fabric, Finished, Process
-from tulle.local.logs import open_log
-from tulle.local.manifests import Container, Probe
-from tulle.local.places import Places
-from tulle.local.supervision import (
+from tulle.local.lives import (
     SIDECAR,
     Action,
     CloseListeners,
@@ -34,17 +31,14 @@ from tulle.local.supervision import (
     Event,
     Exited,
     Leave,
-    Limits,
     Live,
     MakeNetwork,
     Networked,
-    Plan,
     PreStop,
     PreStopped,
     Probed,
     ProbeKind,
     Refused,
-    Rules,
     Settle,
     Settled,
     Signal,
@@ -54,6 +48,10 @@ from tulle.local.supervision import (
     Unwatch,
     Watch,
 )
+from tulle.local.logs import open_log
+from tulle.local.manifests import Container, Probe
+from tulle.local.places import Places
+from tulle.local.plans import plan_of
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem
 
@@ -76,6 +74,8 @@ class Surroundings:
     trust_domain: str
     gate: asyncio.Semaphore
     """So many Envoys start at the same time: more would keep the control plane, which all wait for, from the cores."""
+    mark: Callable[[str], None]
+    """Told once what happened first of its kind (`--timings`)."""
     domain: str = "cluster.local"
 
 
@@ -115,7 +115,7 @@ class RunningPod:
         self.name = workload.pod_name(index)
         self.labels = workload.labels_of(self.name, index)
         self.plan = plan_of(workload)
-        self.state = supervision.Pod()
+        self.state = lives.Pod()
         self.clocks = Clocks()
         self.problems: dict[str, Problem] = {}
         self.is_live = False
@@ -172,6 +172,7 @@ class RunningPod:
         self.state, actions = supervision.step(self.plan, self.state, event, time.monotonic())
         if self.is_ready and not self.clocks.ready:
             self.clocks.ready = time.time()
+            self._around.mark("first pod ready")
         if self.state.is_terminating and not self.clocks.deleted:
             self.clocks.deleted = time.time()
         self._set_timer()
@@ -241,6 +242,7 @@ class RunningPod:
             async with self._around.gate:
                 await self._spawn_sidecar(sidecar)
                 await envoys.awake(sidecar.admin)
+            self._around.mark("first sidecar awake")
         except OSError as error:
             self.take(Refused(SIDECAR, str(error)))
             return
@@ -255,6 +257,7 @@ class RunningPod:
 
     async def _wait_live(self, sidecar: _Sidecar) -> None:
         await envoys.live(sidecar.admin)
+        self._around.mark("first sidecar live")
         self.take(Live())
 
     async def _spawn_sidecar(self, sidecar: _Sidecar) -> None:
@@ -276,7 +279,9 @@ class RunningPod:
             uid=self.uid,
             is_gateway=workload.role is Role.GATEWAY,
         )
-        settings = bootstrap.sidecar(node, f"{bootstrap.ADMIN_DIRECTORY}/{name}")
+        network = around.fabric.network
+        resolver = (network.gateway, network.world_dns_port)
+        settings = bootstrap.sidecar(node, f"{bootstrap.ADMIN_DIRECTORY}/{name}", resolver)
         principal = f"spiffe://{around.trust_domain}/ns/{self.namespace}/sa/{account}"
         env = envoys.environment(self.labels, owner, self.namespace, around.cluster, principal)
         binds = (
@@ -496,39 +501,3 @@ def _probe(container: Container, kind: ProbeKind) -> Probe | None:
         "readiness": container.readiness_probe,
         "liveness": container.liveness_probe,
     }[kind]
-
-
-def plan_of(workload: Workload) -> Plan:
-    """What the machine must know of a workload's pods."""
-    spec = workload.spec
-    rules = [
-        _rules(one, "Always" if one.restart_policy == "Always" else _init_policy(spec.restart_policy), is_init=True)
-        for one in spec.init_containers or ()
-    ]
-    if workload.role is not Role.GATEWAY:
-        rules += [_rules(one, spec.restart_policy, is_init=False) for one in spec.containers]
-    return Plan(tuple(rules), workload.role is not Role.NONE, float(spec.termination_grace_period_seconds))
-
-
-def _init_policy(policy: supervision.Restart) -> supervision.Restart:
-    return "Never" if policy == "Never" else "OnFailure"
-
-
-def _rules(container: Container, restart: supervision.Restart, *, is_init: bool) -> Rules:
-    hook = container.lifecycle.pre_stop if container.lifecycle else None
-    return Rules(
-        name=container.name,
-        restart=restart,
-        is_init=is_init,
-        startup=_limits(container.startup_probe),
-        readiness=_limits(container.readiness_probe),
-        liveness=_limits(container.liveness_probe),
-        has_pre_stop=hook is not None,
-    )
-
-
-def _limits(probe: Probe | None) -> Limits | None:
-    if probe is None:
-        return None
-    budget = probe.initial_delay_seconds + probe.period_seconds * probe.failure_threshold
-    return Limits(probe.success_threshold, probe.failure_threshold, float(budget))

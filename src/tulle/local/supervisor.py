@@ -30,12 +30,12 @@ from tulle.local.dns import NameServer
 from tulle.local.edge import Edge, choose_host_ports
 from tulle.local.fabric.client import Fabric, FabricError
 from tulle.local.fabric.wire import Vip
+from tulle.local.lives import Begin, Delete, Stage
 from tulle.local.logs import LogKeeper
 from tulle.local.places import Places, run_root, state_root
 from tulle.local.pod import RunningPod, Surroundings
 from tulle.local.refusals import RefusedError, refusal
 from tulle.local.settings import images_of
-from tulle.local.supervision import Begin, Delete, Stage
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import Object
 from tulle.model.origin import Origin
@@ -91,7 +91,7 @@ class Supervisor:
         self._images: Mapping[str, tuple[str, ...]] = {}
         self._books = load_books(places, fabric.network)
         self._edge: Edge | None = None
-        self._dns: NameServer | None = None
+        self._dns: list[NameServer] = []
         self._around: Surroundings | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_refreshing = False
@@ -116,17 +116,19 @@ class Supervisor:
         except FabricError as error:
             raise RefusedError(refusal("TUL0913", reason=error.strerror or str(error))) from error
         self._mark("fabric ready")
-        for pod in self.pods.values():
-            pod.take(Begin())
-        self._edge = Edge(self.places, envoy, self.fabric)
+        edge = Edge(self.places, envoy, self.fabric)
         loop = asyncio.get_running_loop()
-        await self._start_dns()
         self._choose_ports()
-        self._edge.publish(self._published_ports())
+        edge.publish(self._published_ports())
+        # What requests from outside need comes first: the edge, then gateways.
+        self._tasks.append(loop.create_task(edge.start(self._around.gate)))
+        for pod in sorted(self.pods.values(), key=lambda pod: pod.workload.role is not Role.GATEWAY):
+            pod.take(Begin())
+        await self._start_dns()
+        self._edge = edge
         self._describe()
         self._mark("pods begun")
-        works = (self._edge.start(self._around.gate), self._watch(), self._keep_vips(), self._look())
-        self._tasks += [loop.create_task(work) for work in works]
+        self._tasks += [loop.create_task(work) for work in (self._watch(), self._keep_vips(), self._look())]
 
     def _surroundings(self, envoy: Path) -> Surroundings:
         private = (run_root(), state_root())
@@ -145,6 +147,7 @@ class Supervisor:
             hidden=(*(str(path) for path in private), *manifests_there),
             cluster=self.wishes.cluster,
             trust_domain=self.wishes.trust_domain,
+            mark=self._mark,
             gate=asyncio.Semaphore(max(2, os.cpu_count() or 1)),
         )
 
@@ -291,11 +294,13 @@ class Supervisor:
         return published.published(self._gateway_ports(), self.host_ports, self.wishes.addresses)
 
     async def _start_dns(self) -> None:
-        gateway, port = self.fabric.network.gateway, self.fabric.network.dns_port
-        self._dns = NameServer(self.places.names)
-        datagrams = await self.fabric.open_socket("udp-bind", gateway, port)
-        connections = await self.fabric.open_socket("tcp-listen", gateway, port)
-        await self._dns.start(datagrams, connections)
+        network = self.fabric.network
+        for port, of_world in ((network.dns_port, False), (network.world_dns_port, True)):
+            server = NameServer(self.places.names, of_world=of_world)
+            datagrams = await self.fabric.open_socket("udp-bind", network.gateway, port)
+            connections = await self.fabric.open_socket("tcp-listen", network.gateway, port)
+            await server.start(datagrams, connections)
+            self._dns.append(server)
 
     async def _watch(self) -> None:
         async for change in changes(self._source):
@@ -387,8 +392,8 @@ class Supervisor:
             task.cancel()
         for pod in self.pods.values():
             pod.stop()
-        if self._dns is not None:
-            await self._dns.stop()
+        for server in self._dns:
+            await server.stop()
         await self.fabric.stop()
         if self._edge is not None:
             await self._edge.stop()

@@ -86,8 +86,9 @@ def _filter(batch: nft.Batch, network: Network) -> None:
     services = nft.target_in(IPv4Network(network.services))
     batch.rule(nft.INET, _TABLE, "output", nft.is_ipv4(), nft.protocol_is(nft.TCP), services, nft.reset())
     batch.rule(nft.INET, _TABLE, "output", nft.is_ipv4(), nft.protocol_is(nft.TCP), accept)
-    to_dns = (nft.is_ipv4(), dns, nft.protocol_is(nft.UDP), nft.target_port_is(network.dns_port))
-    batch.rule(nft.INET, _TABLE, "output", *to_dns, accept)
+    for port in (network.dns_port, network.world_dns_port):
+        to_dns = (nft.is_ipv4(), dns, nft.protocol_is(nft.UDP), nft.target_port_is(port))
+        batch.rule(nft.INET, _TABLE, "output", *to_dns, accept)
     batch.chain(nft.INET, _TABLE, "forward", nft.Hook("filter", nft.FORWARD, 0, nft.DROP))
 
 

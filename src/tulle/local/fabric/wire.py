@@ -34,7 +34,9 @@ class Network(msgspec.Struct, frozen=True):
     egress_port: int | None = 15001
     """Port in the bridge's namespace that gets TCP leaving the mesh; None leaves it unanswered."""
     dns_port: int = 53
-    """The only UDP port pods may send to, at `gateway`."""
+    """UDP port that pods may send to, at `gateway`: names as the mesh has them."""
+    world_dns_port: int = 5353
+    """The only other one: names as the world has them, for sidecars that look for an external host's address."""
 
 
 class Capture(msgspec.Struct, frozen=True):
