@@ -59,7 +59,7 @@ class Pods:
         self._network = network
         prefix = IPv4Network(network.pods).prefixlen
         gateway = IPv4Address(network.gateway)
-        notes = _quiet_ipv6()
+        notes = _settings()
         with Netlink(ROUTE) as netlink:
             links.raise_link(netlink, "lo")
             links.add_bridge(netlink, BRIDGE, links.hardware_address(gateway, 0xFE))
@@ -95,7 +95,7 @@ class Pods:
         kernel.setns(namespace, kernel.NEWNET)
         try:
             # Rules first: the pod is never connected without them.
-            _quiet_ipv6()
+            _settings()
             capture.pod_rules(self._network, request.capture).commit(f"rules of pod {request.name}")
         finally:
             kernel.setns(self._bridge_ns, kernel.NEWNET)
@@ -146,10 +146,18 @@ class Pods:
         return opened
 
 
-def _quiet_ipv6() -> tuple[str, ...]:
-    """Switch IPv6 off on every link to come, and forwarding off; `lo` keeps ::1. The filter drops the rest anyway."""
+def _settings() -> tuple[str, ...]:
+    """Switch IPv6 off on every link to come, and forwarding off; `lo` keeps ::1. The filter drops the rest anyway.
+
+    Low ports are everybody's in a pod, as container runtimes have it: manifests listen on port 80.
+    """
     notes = []
-    for path, value in (("net/ipv6/conf/default/disable_ipv6", "1"), ("net/ipv4/ip_forward", "0")):
+    wanted = {
+        "net/ipv6/conf/default/disable_ipv6": "1",
+        "net/ipv4/ip_forward": "0",
+        "net/ipv4/ip_unprivileged_port_start": "0",
+    }
+    for path, value in wanted.items():
         try:
             kernel.write_file(f"/proc/sys/{path}", value)
         except OSError as error:
