@@ -84,6 +84,6 @@ def catalogue() -> Mapping[str, Message]:
     Package data read once: the one I/O of this room.
     """
     text = (files("tulle.model") / "messages.yaml").read_text(encoding="utf-8")
-    entries: list[dict[str, Any]] = yaml.load(text, yaml.CSafeLoader)  # noqa: S506 - safe, and ten times faster
+    entries: list[dict[str, Any]] = yaml.load(text, yaml.CSafeLoader)
     messages = [convert(entry, Message) for entry in entries]
     return {message.code: message for message in messages}
