@@ -275,3 +275,21 @@ def port_in(mesh: Mesh, event: str) -> int:
 
     found: int = until(port, event)
     return found
+
+
+def test_what_strangers_asked_for_is_forgotten_when_they_leave(shop: Mesh) -> None:
+    shop.start("--xds-plaintext", "127.0.0.1:0")
+    port = port_in(shop, "xDS without identities")
+    before = reading(shop, "tulle_engine_nodes")
+    for number in range(30):
+        with Ads(grpc.insecure_channel(f"127.0.0.1:{port}")) as ads:
+            ads.everything(node={"id": f"sidecar~1.1.1.1~x.ns-{number}~x", "metadata": {"NAMESPACE": f"ns-{number}"}})
+    assert reading(shop, "tulle_engine_nodes") > before + 30
+    until(lambda: reading(shop, "tulle_engine_nodes") <= before + 5, "the answers to be forgotten", 25)
+    assert reading(shop, "pilot_xds") == 0
+    assert reading(shop, "tulle_views") == 0
+
+
+def reading(mesh: Mesh, name: str) -> float:
+    lines = mesh.ask("GET", "/metrics")[1].splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))

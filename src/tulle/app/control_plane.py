@@ -54,6 +54,8 @@ HOUSEKEEPING_S = 1.0
 _AGAIN_S = 1.0
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
+COLLECT_S = 10.0
+"""Least time between collections that nothing but time asks for."""
 
 
 class ControlPlane:
@@ -88,6 +90,7 @@ class ControlPlane:
         self._metrics_door: MetricsDoor | None = None
         self.doors = Doors(self.pushing)
         self._uncollected = 0
+        self._collected_at = monotonic()
         self._taking = asyncio.Lock()
         self._server_identity: ServerIdentity | None = None
         self._is_open = False
@@ -211,7 +214,9 @@ class ControlPlane:
             await self._look()
             if self._server_identity is not None:
                 self._server_identity.refresh()
-            if self._uncollected:
+            left, self.pushing.has_left = self.pushing.has_left, False
+            self._uncollected += left
+            if self._uncollected and monotonic() > self._collected_at + COLLECT_S:
                 self._collect()
 
     async def _look(self) -> None:
@@ -224,6 +229,7 @@ class ControlPlane:
     def _collect(self) -> None:
         self._uncollected = 0
         self.db.collect()
+        self._collected_at = monotonic()
 
     def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)

@@ -60,6 +60,8 @@ class Pushing:
         self.shelves = Shelves(db)
         self.bugs: dict[str, Problem] = {}
         """Failures of tulle that last, by where."""
+        self.has_left = False
+        """Streams ended since this was last put back: there may be something to forget."""
         self._db = db
         self._vault = vault
         self._credentials = credentials
@@ -205,6 +207,7 @@ class Pushing:
 
     def left(self, client: Client) -> None:
         """Its stream is over."""
+        self.has_left = True
         self.fleet.remove(client)
         root = self._of_client.pop(client.serial, None)
         if root is not None:
