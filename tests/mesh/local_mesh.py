@@ -24,7 +24,7 @@ from clients import Client
 from installed import Installed, installed
 
 Problem = dict[str, Any]
-READY_SECONDS = 60.0
+READY_SECONDS = 40.0
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -87,7 +87,9 @@ class LocalMesh:
             images = {image: [self.filled(word) for word in command] for image, command in self._images.items()}
             self.installed.file_for_user(self.folder / "tulle.yaml", json.dumps({"images": images}))
         try:
-            self.tulle("up", self.folder, *self._up_settings(), "--name", self.name, "--detach", timeout=READY_SECONDS)
+            words = ("--name", self.name, "--detach", "--timeout", str(READY_SECONDS))
+            done = self.tulle("up", self.folder, *self._up_settings(), *words, check=False, timeout=READY_SECONDS + 15)
+            assert not self.unready(), f"{done.stdout}{done.stderr}\n{self.evidence()}"
         except BaseException:
             self._down()
             raise
@@ -220,6 +222,22 @@ class LocalMesh:
                 **self.installed.command(self.installed.environment / "bin" / "python", program, path)
             )
         return Client(path).wait()
+
+    def unready(self) -> list[str]:
+        """Pods that are not ready; all of them where nothing runs."""
+        if not (self.run / "runtime.json").exists():
+            return ["nothing runs"]
+        states = {pod["metadata"]["name"]: pod["status"].get("conditions", []) for pod in self.pods()}
+        return [
+            name
+            for name, conditions in states.items()
+            if not any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        ]
+
+    def evidence(self) -> str:
+        """What the logs of everything end with."""
+        logs = sorted((self.run / "logs").rglob("*.log"))
+        return "\n".join(f"== {path}\n{path.read_text(errors='replace')[-1500:]}" for path in logs)
 
     # --- what they say ----------------------------------------------------------------------------------------------
 

@@ -66,3 +66,10 @@ def address_of_this_machine() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.connect(("192.0.2.1", 9))
         return str(asking.getsockname()[0])
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nobody uses now."""
+    with socket.socket() as asking:
+        asking.bind(("0.0.0.0", 0))
+        return int(asking.getsockname()[1])

@@ -218,9 +218,12 @@ async def stream(job: Job, ended: asyncio.Event) -> Answer:
 
 
 async def streams(job: Job, ended: asyncio.Event) -> Answer:
-    """`n` such connections held open at the same time; they end together."""
+    """`n` such connections held open at the same time, begun `apart` seconds one after the other; they end together."""
     done = asyncio.Event()
-    tasks = [asyncio.create_task(stream({**job, "hold": True}, done)) for _ in range(job["n"])]
+    tasks = []
+    for _ in range(job["n"]):
+        tasks.append(asyncio.create_task(stream({**job, "hold": True}, done)))
+        await asyncio.sleep(job.get("apart", 0))
     await asyncio.sleep(job.get("seconds", 2.0))
     done.set()
     found = await asyncio.gather(*tasks)
