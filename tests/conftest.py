@@ -23,7 +23,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         row["passed"] += 1
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     target = os.environ.get("TULLE_TEST_RESULTS")
-    if target:
+    is_worker = hasattr(session.config, "workerinput")  # of pytest-xdist: the controller hears every report
+    if target and not is_worker:
         Path(target).write_text(json.dumps(_rows))

@@ -1,0 +1,1 @@
+"""A service mesh: Envoy underneath, Istio's YAML on top. ARCHITECTURE.md is the map."""
