@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from golden.pem import filled
+
 GOLDENS = Path(__file__).parent.parent / "golden" / "compile"
 Raw = dict[str, Any]
 Path_ = list[Any]
@@ -69,7 +71,7 @@ def good() -> list[list[Raw]]:
     """Every golden's objects, with the pods that its comments speak of and those that every view needs."""
     scenes = []
     for path in sorted(GOLDENS.glob("*/in.yaml")):
-        scene = [raw for raw in yaml.load_all(path.read_text(), yaml.CSafeLoader) if raw]
+        scene = [raw for raw in yaml.load_all(filled(path.read_text()), yaml.CSafeLoader) if raw]
         scene += [
             _pod("client", "default", {"app": "client"}),
             _pod("web-1", "default", {"app": "web", "version": "v1"}),

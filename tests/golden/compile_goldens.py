@@ -19,6 +19,7 @@ import msgspec
 import yaml
 
 from compile.world import CLUSTER, World, pod
+from golden.pem import filled
 from tulle.compile.explain import explain
 from tulle.compile.readable import readable
 from tulle.dialects.analysis import problems_of
@@ -61,10 +62,13 @@ class Case:
         changes = [yaml.safe_load(words) for name, words in self.directives if name == "mesh"]
         mesh = msgspec.convert(changes[0] if changes else {}, MeshSettings)
         with tempfile.TemporaryDirectory() as scene:
-            self._scene = scene
             pods = Path(scene) / "pods.yaml"
+            self._pods = str(pods)
             pods.write_text("".join(pod_of(words) for name, words in self.directives if name == "pod"))
-            files = [folder / "in.yaml", *([pods] if pods.stat().st_size else [])]
+            manifest = Path(scene) / "manifests" / "in.yaml"
+            manifest.parent.mkdir()
+            manifest.write_text(filled(self.text))
+            files = [manifest, *([pods] if pods.stat().st_size else [])]
             self.world = World(*files, mesh=mesh, check_purity=check_purity)
 
     @property
@@ -109,14 +113,14 @@ class Case:
 
     def place(self, origin: Any) -> str:
         place = self.world.source.locate(origin)
-        if place is None or place.file.startswith(self._scene):
+        if place is None or place.file == self._pods:
             return "nowhere"
         return f"{Path(place.file).name}:{place.line}"
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the objects, alone and together."""
         for found in self.world.source.problems:
-            if not found.place.file.startswith(self._scene):
+            if found.place.file != self._pods:
                 line = f"in.yaml:{found.place.line}" if found.place.line else "in.yaml"
                 yield f"{line}: {found.problem.severity.value} {found.problem.code} {found.problem.text}"
         for key in self.world.source.objects:

@@ -4,22 +4,24 @@ import base64
 
 import yaml
 
+from golden.pem import filled, pair
 from properties.worlds import database, decoded, held, workloads
 from tulle.engine import Database
 
-WORDS = ("PRIVATE-KEY-BYTES-7f3a", "CERTIFICATE-BYTES-91cc", "ROOT-BYTES-0d5e")
+OWN, FOREIGN = pair(), pair("foreign.example.com")
+WORDS = [line for pem in (*OWN, *FOREIGN) for line in pem.splitlines() if not line.startswith("-")]
 CONFIGURATION = """
 apiVersion: v1
 kind: Secret
 metadata: {name: cert, namespace: istio-system}
 type: kubernetes.io/tls
 data: {tls.key: %s, tls.crt: %s}
-stringData: {ca.crt: %s}
+stringData: {ca.crt: "${cert}"}
 ---
 apiVersion: v1
 kind: Secret
 metadata: {name: foreign, namespace: other}
-stringData: {tls.key: PRIVATE-KEY-BYTES-7f3a, tls.crt: CERTIFICATE-BYTES-91cc}
+data: {tls.key: %s, tls.crt: %s}
 ---
 apiVersion: v1
 kind: Pod
@@ -50,7 +52,8 @@ def remembered(db: Database) -> str:
 
 
 def test_no_secret_bytes_anywhere():
-    raws = list(yaml.safe_load_all(CONFIGURATION % (encoded(WORDS[0]), encoded(WORDS[1]), WORDS[2])))
+    entries = (encoded(pem) for chain, key in (OWN, FOREIGN) for pem in (key, chain))
+    raws = list(yaml.safe_load_all(filled(CONFIGURATION % tuple(entries))))
     db = database(decoded(raws))
     (gateway,) = workloads(raws)
     found = held(db, gateway)
@@ -60,7 +63,8 @@ def test_no_secret_bytes_anywhere():
     assert b"foreign" not in sent, "a gateway gets secrets of its own namespace only"
     printed = remembered(db)
     assert "SecretDigest" in printed, "the search would find nothing"
-    for word in WORDS:
-        for form in (word, encoded(word)):
-            assert form.encode() not in sent
-            assert form not in printed
+    assert len(WORDS) > 8
+    whole = [encoded(pem) for pem in (*OWN, *FOREIGN)]
+    for form in (*WORDS, *whole):
+        assert form.encode() not in sent
+        assert form not in printed

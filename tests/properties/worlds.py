@@ -9,6 +9,7 @@ import yaml
 
 from compile.world import CLUSTER
 from golden.compile_goldens import CASES, directives, pod_of
+from golden.pem import filled
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import view_of
 from tulle.dialects.inputs import objects, settings
@@ -31,7 +32,7 @@ def scene(folder: Any) -> list[Raw]:
 def _scene(folder: Any) -> list[Raw]:
     text = (folder / "in.yaml").read_text()
     pods = "".join(pod_of(words) for name, words in directives(text) if name == "pod")
-    return [raw for raw in yaml.load_all(f"{text}\n{pods}", yaml.CSafeLoader) if raw]
+    return [raw for raw in yaml.load_all(f"{filled(text)}\n{pods}", yaml.CSafeLoader) if raw]
 
 
 def workloads(raws: Iterable[Raw]) -> list[WorkloadKey]:

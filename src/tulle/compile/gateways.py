@@ -16,6 +16,7 @@ from tulle.compile.views import GatewayView, OutboundView
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import secret_digest
+from tulle.dialects.kubernetes.key_pairs import PAIRS, ROOTS
 from tulle.engine import Database, query
 from tulle.model.intent import (
     HttpMatch,
@@ -42,9 +43,6 @@ from tulle.model.plan import (
 
 _ANY = "0.0.0.0"  # noqa: S104 - a gateway serves every address
 _EVERYTHING = (HttpMatch(), HttpMatch(path=StringMatch(MatchKind.PREFIX, "/")))
-_KEY_PAIRS = (("tls.crt", "tls.key"), ("cert", "key"))
-"""Entries of a certificate's Secret: kubernetes.io/tls, and Istio's generic ones."""
-_ROOTS = ("ca.crt", "cacert")
 
 
 class Exposed(Struct, frozen=True):
@@ -201,11 +199,18 @@ def _terminates(server: Server) -> bool:
 
 
 def _has_certificate(db: Database, view: GatewayView, tls: ServerTls) -> bool:
-    key = ObjectKey(view.cluster, "", "Secret", view.namespace, tls.credential.rpartition("/")[2])
-    found = secret_digest(db, key)
-    if found is None or not any(set(pair) <= set(found.keys) for pair in _KEY_PAIRS):
+    name = tls.credential.rpartition("/")[2]
+    held = _usable(db, view, name)
+    if not any(set(pair) <= held for pair in PAIRS):
         return False
-    return tls.mode is not ServerTlsMode.MUTUAL or any(entry in found.keys for entry in _ROOTS)
+    # roots may stand in a Secret of their own, which then counts (Istio; serve.vault gives it)
+    roots = _usable(db, view, f"{name}-cacert") or held
+    return tls.mode is not ServerTlsMode.MUTUAL or not roots.isdisjoint(ROOTS)
+
+
+def _usable(db: Database, view: GatewayView, name: str) -> frozenset[str]:
+    found = secret_digest(db, ObjectKey(view.cluster, "", "Secret", view.namespace, name))
+    return found.usable if found else frozenset()
 
 
 def _chains(db: Database, view: GatewayView, outbound: OutboundView, item: Exposed) -> Iterator[HttpChain | TcpChain]:

@@ -9,10 +9,10 @@ from typing import Any
 from tulle.dialects.decode import Decoded, decoded
 from tulle.dialects.istio.kinds import KINDS as ISTIO_KINDS
 from tulle.dialects.kinds import KindRead, Made, NameRule, Scope
+from tulle.dialects.kubernetes.key_pairs import unusable
 from tulle.dialects.kubernetes.kinds import KINDS as CORE_KINDS
 from tulle.dialects.kubernetes.kinds import CoreKind
-from tulle.dialects.kubernetes.schema import SecretDigest
-from tulle.dialects.kubernetes.secret import SecretUnreadableError, secret_material
+from tulle.dialects.kubernetes.secret import SecretUnreadableError, digest_of, secret_material
 from tulle.model.origin import Origin
 from tulle.model.problems import problem
 
@@ -41,8 +41,11 @@ def _secret(raw: dict[str, Any], origin: Origin) -> Made:
         material = secret_material(raw)
     except SecretUnreadableError as error:
         return Made(None, (problem("TUL0310", origin.at(error.path), reason=error.reason),))
-    digest = SecretDigest(type=material.type, keys=material.keys, digest=material.digest)
-    return Made(digest, private=material)
+    place = origin.at("data" if raw.get("data") else "stringData")
+    warnings = [
+        problem("TUL0311", place.at(entry), entry=entry, reason=reason) for entry, reason in unusable(material).items()
+    ]
+    return Made(digest_of(material), tuple(warnings), private=material)
 
 
 def _all() -> Iterator[KindRead]:

@@ -57,4 +57,4 @@ def _entries(db: Database, cluster: str, namespace: str, name: str) -> set[str] 
     if slash and place != namespace:
         return None
     digest = secret_digest(db, ObjectKey(cluster, "", "Secret", namespace, bare))
-    return None if digest is None else set(digest.keys)
+    return None if digest is None else set(digest.usable)

@@ -168,6 +168,13 @@ class SecretDigest(Wire, frozen=True):
     """Sorted names of its entries."""
     digest: str
     """Hex SHA-256 over type, names and bytes."""
+    unusable: tuple[str, ...] = ()
+    """Entries that a proxy would refuse as certificate, key or roots."""
+
+    @property
+    def usable(self) -> frozenset[str]:
+        """The other entries."""
+        return frozenset(self.keys) - frozenset(self.unusable)
 
 
 class ConfigMap(Wire, frozen=True):

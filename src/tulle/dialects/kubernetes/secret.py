@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from tulle.dialects.kubernetes.key_pairs import unusable
 from tulle.dialects.kubernetes.schema import SecretDigest
 
 
@@ -83,8 +84,13 @@ def secret_material(raw: Mapping[str, Any]) -> SecretMaterial:
 
 def secret_digest(raw: Mapping[str, Any]) -> SecretDigest:
     """What the engine holds of a Secret. Raises `SecretUnreadableError`."""
-    material = secret_material(raw)
-    return SecretDigest(type=material.type, keys=material.keys, digest=material.digest)
+    return digest_of(secret_material(raw))
+
+
+def digest_of(material: SecretMaterial) -> SecretDigest:
+    """The same of decoded entries."""
+    names = tuple(sorted(unusable(material)))
+    return SecretDigest(type=material.type, keys=material.keys, digest=material.digest, unusable=names)
 
 
 def _content(value: Any, path: str, *, is_encoded: bool) -> bytes:
