@@ -8,16 +8,12 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from key_pairs import key_pair, secret
 from serve_parts import Envoy, Mesh, bootstrap_of, pod, running, service, start_envoy, until, virtual_service
 from traffic import Load, application, free_port
 
@@ -289,7 +285,7 @@ def without_sidecar(made: dict[str, Any]) -> dict[str, Any]:
 def edge(mesh: Mesh) -> Iterator[Edge]:
     with application() as backend:
         made = Edge(mesh, backend)
-        mesh.write("g.yaml", made.gateway(), certificate_secret("first")[0])
+        mesh.write("g.yaml", made.gateway(), secret("cert", "default", key_pair("first")))
         made.write("one")
         mesh.start()
         envoy = Envoy(mesh, "gw-1", "default", shares_network=True, role="router")
@@ -333,19 +329,19 @@ def test_replacing_a_gateways_certificate_keeps_connections(edge: Edge) -> None:
         first = serial(old)
         ask(old)
         before = edge.mesh.sent()
-        secret, expected = certificate_secret("second")
-        answer = edge.mesh.apply(edge.mesh.write("g.yaml", edge.gateway(), secret))
+        second = key_pair("second")
+        answer = edge.mesh.apply(edge.mesh.write("g.yaml", edge.gateway(), secret("cert", "default", second)))
         assert (answer["affected"], answer["live"]) == (1, 1)
         assert edge.mesh.sent_since(before) == {"sds": 1}
 
         def replaced() -> bool:
             with contextlib.closing(handshake(edge.secure)) as new:
                 ask(new)
-                return serial(new) == expected
+                return serial(new) == second.serial
 
         until(replaced, "the new certificate")
         ask(old)
-        assert first != expected
+        assert first != second.serial
 
 
 def handshake(port: int) -> ssl.SSLSocket:
@@ -369,27 +365,3 @@ def serial(connection: ssl.SSLSocket) -> int:
     der = connection.getpeercert(binary_form=True)
     assert der is not None
     return x509.load_der_x509_certificate(der).serial_number
-
-
-def certificate_secret(name: str) -> tuple[dict[str, Any], int]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    entries = {
-        "tls.crt": made.public_bytes(Encoding.PEM).decode(),
-        "tls.key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-    }
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "cert", "namespace": "default"},
-        "type": "kubernetes.io/tls",
-        "stringData": entries,
-    }
-    return secret, made.serial_number

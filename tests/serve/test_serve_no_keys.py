@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from key_pairs import key_pair, secret
 from serve_parts import pod, service, uid_of
 from test_serve_parts_alone import world
-from test_serve_protocol import gateway, secret
+from test_serve_protocol import gateway
 
 from tulle.compile.views import view_of
 from tulle.dialects.inputs import objects
@@ -18,9 +19,8 @@ from tulle.serve.shelves import Shelves
 from tulle.serve.vault import Entitled, Vault
 from tulle.xds.resource import Resource
 
-KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49unmistakable\n-----END PRIVATE KEY-----\n"
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-WANTED = (b"unmistakable", base64.b64encode(KEY.encode())[10:60])
+PAIR = key_pair("shop")
+WANTED = (PAIR.telltale.encode(), base64.b64encode(PAIR.key.encode())[60:120])
 
 
 def pieces(value: Any, seen: dict[int, Any]) -> Iterator[bytes]:
@@ -58,7 +58,7 @@ def everything_in(db: Database) -> bytes:
 def test_no_memo_and_no_input_holds_a_key(tmp_path: Path) -> None:
     config = [
         service("web", "shop", ip="10.96.0.1"),
-        secret("cert", "shop", tls_crt=CERTIFICATE, tls_key=KEY),
+        secret("cert", "shop", PAIR),
         gateway("gw", "shop", "cert"),
     ]
     running = [pod("gw-1", "shop", "10.1.0.4", gateway=True, labels={"istio": "gw"})]
@@ -74,6 +74,6 @@ def test_no_memo_and_no_input_holds_a_key(tmp_path: Path) -> None:
     vault: Vault = made._vault
     who = Entitled(uid_of("gw-1", "shop"), "shop", is_gateway=True)
     ref = vault.shelf(who, shown.secrets)["kubernetes://shop/cert"]  # type: ignore[index]
-    assert b"unmistakable" in (vault.reader(who)(ref) or b""), "and it is what is served"
+    assert WANTED[0] in (vault.reader(who)(ref) or b""), "and it is what is served"
     told = "".join(str(found) for found in made.reported) + repr(vault) + repr(shown.types) + repr(ref)
-    assert "unmistakable" not in told
+    assert PAIR.telltale not in told

@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 import pytest
 from ads_client import Ads, unix, versions
+from key_pairs import key_pair, secret
 from serve_parts import Mesh, pod, service, uid_of, until, virtual_service
 
 from tulle.xds import api, schema
@@ -12,7 +13,6 @@ from tulle.xds.names import TypeUrl
 
 REVIEWS = {"id": "sidecar~10.1.0.2~reviews-1.default~default.svc.cluster.local", "metadata": {"NAMESPACE": "default"}}
 SIDECAR_OF_WEB = {"id": "sidecar~10.1.0.3~web-1.shop~shop.svc.cluster.local", "metadata": {"NAMESPACE": "shop"}}
-CERT = b"-----BEGIN CERTIFICATE-----\nnot looked at\n-----END CERTIFICATE-----\n"
 
 
 @pytest.fixture
@@ -30,16 +30,6 @@ def socket_of(mesh: Mesh, name: str, ns: str) -> object:
     return mesh.run / "xds" / uid_of(name, ns) / "xds.sock"
 
 
-def secret(name: str, ns: str, **entries: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": ns},
-        "type": "kubernetes.io/tls",
-        "stringData": {key.replace("_", "."): value for key, value in entries.items()},
-    }
-
-
 def gateway(name: str, ns: str, credential: str, port: int = 8443) -> dict[str, Any]:
     tls = {"mode": "SIMPLE", "credentialName": credential}
     server = {"port": {"number": port, "name": "https", "protocol": "HTTPS"}, "hosts": ["*"], "tls": tls}
@@ -51,7 +41,7 @@ def gateway(name: str, ns: str, credential: str, port: int = 8443) -> dict[str, 
     }
 
 
-def key_pair(response: Any) -> tuple[bytes, bytes]:
+def sent_pair(response: Any) -> tuple[bytes, bytes]:
     made = api.Secret.FromString(response.resources[0].resource.value)
     return made.tls_certificate.certificate_chain.inline_bytes, made.tls_certificate.private_key.inline_bytes
 
@@ -61,7 +51,7 @@ def leaf_of(mesh: Mesh, name: str, ns: str) -> tuple[bytes, bytes, bytes]:
     with Ads(unix(socket_of(mesh, name, ns))) as ads:
         ads.say(TypeUrl.SDS, resource_names_subscribe=["default"])
         response = ads.hear(TypeUrl.SDS)
-        chain, key = key_pair(response)
+        chain, key = sent_pair(response)
         ads.ack(response)
         ads.say(TypeUrl.SDS, resource_names_subscribe=["ROOTCA"])
         roots = api.Secret.FromString(ads.hear(TypeUrl.SDS).resources[0].resource.value)
@@ -74,7 +64,7 @@ def test_a_pod_socket_is_the_pods_identity_whatever_the_node_says(shop: Mesh) ->
         ads.everything(node=SIDECAR_OF_WEB)
         assert shop.proxies()["reviews-1.default"]["identity"] == "spiffe://cluster.local/ns/default/sa/reviews"
         ads.say(TypeUrl.SDS, resource_names_subscribe=["default"])
-        chain, _ = key_pair(ads.hear(TypeUrl.SDS))
+        chain, _ = sent_pair(ads.hear(TypeUrl.SDS))
     from cryptography import x509
 
     names = x509.load_pem_x509_certificates(chain)[0].extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -127,10 +117,8 @@ def test_a_deleted_pod_ends_its_stream_and_its_socket(shop: Mesh) -> None:
 
 
 def test_only_a_gateway_of_the_secrets_namespace_gets_it(shop: Mesh) -> None:
-    pair = {"tls_crt": CERT.decode(), "tls_key": "the key of shop"}
-    shop.write(
-        "s.yaml", secret("cert", "shop", **pair), secret("other", "shop", **pair), secret("cert", "default", **pair)
-    )
+    pair = key_pair("shop")
+    shop.write("s.yaml", secret("cert", "shop", pair), secret("other", "shop", pair), secret("cert", "default", pair))
     shop.write("g.yaml", gateway("gw", "shop", "cert"))
     shop.start()
     names = ["kubernetes://shop/cert", "kubernetes://shop/other", "kubernetes://default/cert"]
@@ -139,18 +127,18 @@ def test_only_a_gateway_of_the_secrets_namespace_gets_it(shop: Mesh) -> None:
         answer = ads.hear(TypeUrl.SDS)
         assert list(versions(answer)) == names[:1], "only what a Gateway of this workload uses"
         assert sorted(answer.removed_resources) == sorted(names[1:])
-        assert key_pair(answer) == (CERT, b"the key of shop")
+        assert sent_pair(answer) == (pair.certificate.encode(), pair.key.encode())
     with Ads(unix(socket_of(shop, "web-1", "shop"))) as ads:
         ads.say(TypeUrl.SDS, resource_names_subscribe=names)
         answer = ads.hear(TypeUrl.SDS)
         assert not answer.resources, "a sidecar of the same namespace gets no gateway's certificate"
     for target in ("/v1/objects?document=1", "/v1/plan?proxy=gw-1.shop", "/v1/intent", "/metrics"):
-        assert "the key of shop" not in str(shop.ask("GET", target)[1])
-    assert "the key of shop" not in shop.log.read_text()
+        assert pair.telltale not in str(shop.ask("GET", target)[1])
+    assert pair.telltale not in shop.log.read_text()
 
 
 def test_a_replaced_secret_is_pushed_and_nothing_else(shop: Mesh) -> None:
-    shop.write("s.yaml", secret("cert", "shop", tls_crt=CERT.decode(), tls_key="first"))
+    shop.write("s.yaml", secret("cert", "shop", key_pair("first")))
     shop.write("g.yaml", gateway("gw", "shop", "cert"))
     shop.start()
     with Ads(unix(socket_of(shop, "gw-1", "shop"))) as ads:
@@ -158,10 +146,11 @@ def test_a_replaced_secret_is_pushed_and_nothing_else(shop: Mesh) -> None:
         ads.say(TypeUrl.SDS, resource_names_subscribe=["kubernetes://shop/cert", "ROOTCA", "default"])
         first = ads.hear(TypeUrl.SDS)
         ads.ack(first)
-        shop.write("s.yaml", secret("cert", "shop", tls_crt=CERT.decode(), tls_key="second"))
+        pair = key_pair("second")
+        shop.write("s.yaml", secret("cert", "shop", pair))
         second = ads.hear(TypeUrl.SDS)
         assert list(versions(second)) == ["kubernetes://shop/cert"]
-        assert key_pair(second) == (CERT, b"second")
+        assert sent_pair(second) == (pair.certificate.encode(), pair.key.encode())
         ads.ack(second)
         assert ads.is_quiet()
 
@@ -215,7 +204,7 @@ def test_tls_takes_the_identity_from_the_certificate_and_the_pod_from_the_node(s
     with Ads(channel(chain, key)) as ads:
         ads.everything(node=SIDECAR_OF_WEB)
         ads.say(TypeUrl.SDS, resource_names_subscribe=["default"])
-        assert key_pair(ads.hear(TypeUrl.SDS))[1].startswith(b"-----BEGIN PRIVATE KEY-----")
+        assert sent_pair(ads.hear(TypeUrl.SDS))[1].startswith(b"-----BEGIN PRIVATE KEY-----")
         assert shop.proxies()["web-1.shop"]["transport"] == "tls"
     with Ads(channel(chain, key)) as ads:
         ads.say(TypeUrl.CDS, node=REVIEWS)

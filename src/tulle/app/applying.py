@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import monotonic, time
 
-from tulle.app.world import World
+from tulle.app.world import UNKNOWN, World
 from tulle.dialects.analysis import problems_of
 from tulle.dialects.inputs import objects
 from tulle.engine import Database
@@ -45,13 +45,14 @@ class Applying:
     async def applied(
         self, paths: Sequence[Path], pushed: Pushed, started: float, timeout_s: float, since_revision: int | None = None
     ) -> wire.Applied:
-        """Wait for everybody whom the change of these files concerns."""
+        """Wait for everybody whom the change of these files concerns.
+
+        Without `since_revision` what the watcher read just before counts too, if it was of these files.
+        """
         fleet = self._pushing.fleet
-        since = time() - (monotonic() - started)
-        if since_revision is not None or any(path in self._touched for path in paths):
-            since -= REMEMBERED_S
-        known = () if since_revision is None else (since_revision,)
-        before = min([*known, pushed.before, *(self._touched.pop(path)[0] for path in paths if path in self._touched)])
+        early = [self._touched.pop(path)[0] for path in (*paths, UNKNOWN) if path in self._touched]
+        before = min([pushed.before, *early] if since_revision is None else [pushed.before, since_revision])
+        since = time() - (monotonic() - started) - (REMEMBERED_S if before < pushed.before else 0.0)
         changed = (client for client in fleet.clients.values() if client.changed_at > before)
         concerned = sorted(changed, key=lambda client: (client.id, client.serial))
         late = await fleet.settled(concerned, max(0.0, timeout_s - (monotonic() - started)))

@@ -23,6 +23,9 @@ from tulle.serve.vault import Vault
 from tulle.sources.files import Change, FileSource
 from tulle.sources.places import Place, Reported
 
+UNKNOWN = Path()
+"""Of a change that was found without having been told which file to look at."""
+
 
 class Reloaded(Struct, frozen=True):
     """One reload of one source: which paths it was asked to look at, and what it found."""
@@ -60,7 +63,7 @@ class Edited(Struct, frozen=True):
     """What one round of edits touched."""
 
     paths: frozenset[Path]
-    """Files whose change caused it, as far as they are known."""
+    """Files whose change caused it, or UNKNOWN."""
     secrets_changed: bool
 
 
@@ -91,7 +94,7 @@ class World:
             while source.pending:
                 reloaded = source.pending.popleft()
                 if not reloaded.change.is_empty:
-                    paths.update(reloaded.touched)
+                    paths.update(reloaded.touched or (UNKNOWN,))
                 keys.update(found.key for found in reloaded.change.sets)
                 keys.update(reloaded.change.deletes)
                 private.update(reloaded.change.private)
