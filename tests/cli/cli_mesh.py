@@ -1,17 +1,20 @@
 """A mesh the command line can find: a real control plane, real Envoys on pod sockets, and the supervisor's lock and description."""
 
+import contextlib
 import fcntl
+import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from click.testing import CliRunner, Result
 from serve_parts import Envoy, Mesh, pod, service, uid_of, until
 
-from tulle.cli import tulle
+from tulle.cli import main
 
 NS = "shop"
 ROUTING = """\
@@ -72,14 +75,29 @@ spec:
 PAGE, REVIEWS = "page-0", "reviews-v1-0"
 
 
-class Command:
-    """Runs `tulle` in this process against a mesh."""
+class Ran(NamedTuple):
+    """What a command printed, and its exit code."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
+    code: int
+    out: str
+    err: str
 
-    def __call__(self, *words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(tulle, words, input=stdin, catch_exceptions=False, standalone_mode=False)
+
+def run(*words: str, stdin: str = "", cwd: Path | None = None) -> Ran:
+    """`tulle`, from its arguments to its exit code, in this process (a fresh one takes most of its time to import)."""
+    out, err = io.StringIO(), io.StringIO()
+    before, was = Path.cwd(), sys.stdin
+    sys.stdin = io.StringIO(stdin)
+    os.chdir(cwd or before)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(list(words))
+    finally:
+        os.chdir(before)
+        sys.stdin = was
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Ran(code, out.getvalue(), err.getvalue())
 
 
 @contextmanager
