@@ -1,6 +1,7 @@
-"""Command-line tests share the control-plane trial of tests/serve."""
+"""Command-line tests share the control-plane trial of tests/serve and the whole meshes of tests/mesh."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent / "serve"))
+for _name in ("serve", "mesh"):
+    sys.path.append(str(Path(__file__).parent.parent / _name))
