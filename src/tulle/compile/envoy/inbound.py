@@ -11,7 +11,7 @@ from typing import Any
 
 from tulle.compile.envoy import clusters, observing, tls
 from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_network, network
-from tulle.compile.envoy.listeners import SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
+from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
 from tulle.model.intent import MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
@@ -29,12 +29,13 @@ def listener(plan: Inbound, settings: MeshSettings) -> "api.Listener":
     """The listener of a view; it holds no address and no name of the workload."""
     other = InboundPort(0, PortProtocol.AUTO, plan.other_mode, None, plan.other_policies, plan.origins)
     chains = [chain for port in (*plan.ports, other) for chain in _chains(port, settings)]
+    is_strict = all(chain.filter_chain_match.transport_protocol == _TLS for chain in chains)
     return api.Listener(
         name="virtualInbound",
         address=address("0.0.0.0", INBOUND_CAPTURE_PORT),  # noqa: S104 - inside the workload's own network namespace
         traffic_direction="INBOUND",
         listener_filters=[_original_dst(), _tls_inspector(), _http_inspector(plan)],
-        listener_filters_timeout=SNIFFING_TIMEOUT,
+        listener_filters_timeout=HELLO_TIMEOUT if is_strict else SNIFFING_TIMEOUT,
         continue_on_listener_filters_timeout=True,
         filter_chains=[_black_hole(), *chains],
         access_log=observing.refused_connections(),

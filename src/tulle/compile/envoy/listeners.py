@@ -16,6 +16,8 @@ SNIFFED_HTTP = ("http/1.0", "http/1.1", "h2c")
 """What the HTTP inspector calls the plain-text protocols it recognises."""
 SNIFFING_TIMEOUT = timedelta(milliseconds=200)
 """How long a connection whose client says nothing waits before it counts as TCP (server-first protocols)."""
+HELLO_TIMEOUT = timedelta(seconds=10)
+"""The same where every client must speak first: a busy machine's TLS hello may be late, and nothing else would do."""
 _HTTP_ALPN = ("h2", "http/1.1")
 
 
@@ -29,7 +31,7 @@ def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
         filter_chains=[chain for chain in chains if chain.HasField("filter_chain_match")],
         default_filter_chain=next((chain for chain in chains if not chain.HasField("filter_chain_match")), None),
         listener_filters=_inspectors(plan, chains),
-        listener_filters_timeout=SNIFFING_TIMEOUT,
+        listener_filters_timeout=HELLO_TIMEOUT if _clients_speak_first(plan) else SNIFFING_TIMEOUT,
         continue_on_listener_filters_timeout=True,
         traffic_direction="OUTBOUND",
         access_log=observing.refused_connections() if plan.is_gateway else [],
@@ -124,6 +126,13 @@ def _as_bytes(plan: Listener) -> list["api.Filter"]:
     )
     config = api.NetworkSetFilterState(on_new_connection=[offer])
     return [network("envoy.filters.network.set_filter_state", config)]
+
+
+def _clients_speak_first(plan: Listener) -> bool:
+    """At a gateway that serves HTTP and TLS only: a connection that waits is late, not one of another protocol."""
+    return plan.is_gateway and all(
+        isinstance(item, HttpChain) or item.tls or item.is_mesh_tls or item.server_names for item in plan.chains
+    )
 
 
 def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch | None":
