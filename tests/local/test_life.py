@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -261,3 +262,36 @@ def gone(left: list[psutil.Process]) -> None:
 def open_sockets(run: Path) -> list[str]:
     """Unix sockets of a run directory that somebody still holds."""
     return [line for line in Path("/proc/net/unix").read_text().splitlines() if str(run) in line]
+
+
+class Unfenced(LocalMesh):
+    """A mesh without isolation."""
+
+    def _up_settings(self) -> list[str | Path]:
+        return ["--isolation", "none"]
+
+
+def test_without_isolation_it_works_and_says_what_it_lacks() -> None:
+    services = (service("echo", "shop", {"app": "echo"}, port("http", 80, 8080)),)
+    with Unfenced(manifest(namespace("shop"), *services, echo("echo", "shop", http=8080))) as bare:
+        said = (bare.installed.place / "state" / "tulle" / bare.name / "up.log").read_text()
+        assert "no mTLS" in said
+        proxy = said.partition("http_proxy=http://")[2].partition(" ")[0]
+        host, _, number = proxy.partition(":")
+        bare.wait_for(lambda: answers(host, int(number), "http://echo.shop/"), "an answer by way of the proxy")
+        assert "isolation: none" in bare.tulle("ps").stderr
+        assert "isolation none" in bare.tulle("check").stdout
+        left = processes_of(bare)
+        bare.tulle("down", "--name", bare.name)
+        gone(left)
+
+
+def answers(host: str, number: int, url: str) -> bool:
+    connection = http.client.HTTPConnection(host, number, timeout=5)
+    try:
+        connection.request("GET", url)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()

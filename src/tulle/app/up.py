@@ -37,6 +37,8 @@ class Options:
     host_ports: Mapping[int, int] = field(default_factory=dict)
     addresses: tuple[str, ...] = ("127.0.0.1",)
     control_arguments: tuple[str, ...] = ()
+    is_isolated: bool = True
+    """False: `--isolation none`."""
 
 
 class Timings:
@@ -87,7 +89,7 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     complaints: list[str] = []
     arguments = (*options.control_arguments, *(str(path) for path in paths))
     control = ControlPlane(places, arguments, complaints.append)
-    fabric = Fabric(network(choose_network(places)))
+    fabric = _fabric(choose_network(places), is_isolated=options.is_isolated)
     control_started = loop.create_task(control.start())
     fabric_started = loop.create_task(fabric.start())
     await asyncio.sleep(0)
@@ -107,7 +109,12 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
         addresses=options.addresses,
         tulle_yaml=find_settings(first if first.is_dir() else first.parent),
     )
-    supervisor = Supervisor(places, wishes, control, fabric, timings.mark)
+    made = Supervisor
+    if not options.is_isolated:
+        from tulle.local.unfenced_supervisor import UnfencedSupervisor  # noqa: PLC0415
+
+        made = UnfencedSupervisor
+    supervisor = made(places, wishes, control, fabric, timings.mark)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop, supervisor, number)
     try:
@@ -117,6 +124,14 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
         server.close()
     finally:
         await supervisor.stop()
+
+
+def _fabric(slot: int, *, is_isolated: bool) -> Fabric:
+    if is_isolated:
+        return Fabric(network(slot))
+    from tulle.local.unfenced import Unfenced, loopback_network  # noqa: PLC0415 - seldom needed
+
+    return Unfenced(loopback_network(slot))
 
 
 def _stop(supervisor: Supervisor, number: int) -> None:

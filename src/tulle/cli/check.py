@@ -21,6 +21,7 @@ from tulle.local.envoys import binary
 from tulle.local.fabric.support import probe_support
 from tulle.local.places import Places, every_mesh, run_root, state_root
 from tulle.local.refusals import RefusedError
+from tulle.local.unfenced import LOST
 
 Result = Literal["success", "warning", "error"]
 _MARKS: Final = {"success": ("√", "green"), "warning": ("‼", "yellow"), "error": ("×", "red")}  # noqa: RUF001
@@ -167,6 +168,8 @@ def _isolation() -> Category:
     if support.has_fabric:
         category.checks += [Finding(words) for words in ISOLATED]
         category.checks += [Finding(words, "warning", "not isolated") for words in NOT_ISOLATED]
+    else:
+        category.checks += [Finding(words, "warning", "with --isolation none") for words in LOST]
     return category
 
 

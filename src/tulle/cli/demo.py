@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tulle.app.up import Options, Timings, run, wait_ready
-from tulle.cli.up import report, urls
+from tulle.cli.up import report
 from tulle.local.asking import Reply, ask_on
 from tulle.local.places import places_of
 
@@ -102,9 +102,7 @@ class Show:
         """Ask the page until every version of reviews has answered."""
         found = await _answers(supervisor, lambda seen: {"v1", "v2", "v3"} <= seen.keys())
         shown = ", ".join(f"{version} {count}x" for version, count in sorted(found.items()))
-        click.echo(
-            f"{urls(supervisor.host_ports, '127.0.0.1')[0]}/productpage: reviews answered as {shown or 'nobody'}"
-        )
+        click.echo(f"{supervisor.links()[0]}/productpage: reviews answered as {shown or 'nobody'}")
         return {"v1", "v2", "v3"} <= found.keys()
 
     async def _denial(self, supervisor: Supervisor) -> bool:

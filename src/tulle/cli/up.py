@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tulle.local.supervisor import Supervisor
 
 _PATIENCE: Final = 60.0
-_SCHEMES: Final = {443: "https", 8443: "https"}
 
 
 @click.command()
@@ -33,6 +32,13 @@ _SCHEMES: Final = {443: "https", 8443: "https"}
 @click.option("--timeout", "patience", default=_PATIENCE, show_default=True, help="Seconds to wait for pods.")
 @click.option("--xds-plaintext", metavar="HOST:PORT", help="Serve xDS without secrets on a TCP port, too.")
 @click.option("--xds-tls", metavar="HOST:PORT", help="Serve xDS over TLS on a TCP port, too.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["namespaces", "none"]),
+    default="namespaces",
+    show_default=True,
+    help="none: where user namespaces are not allowed; says what it cannot do.",
+)
 @click.option("--settings", type=click.Path(exists=True, path_type=Path), help="Mesh settings for the control plane.")
 def up(  # noqa: PLR0917 - one parameter per option
     paths: tuple[Path, ...],
@@ -45,6 +51,7 @@ def up(  # noqa: PLR0917 - one parameter per option
     patience: float,
     xds_plaintext: str | None,
     xds_tls: str | None,
+    isolation: str,
     settings: Path | None,
 ) -> int:
     """Run the manifests of PATHS (folders or files) as a mesh on this machine.
@@ -56,7 +63,9 @@ def up(  # noqa: PLR0917 - one parameter per option
     places = places_of(mesh_name(name or (first.name if first.is_dir() else first.parent.name)))
     extra = [("--xds-plaintext", xds_plaintext), ("--xds-tls", xds_tls), ("--settings", settings)]
     arguments = tuple(str(word) for option, value in extra if value is not None for word in (option, value))
-    options = Options(places, resolved, host_ports(ports), (bind,), arguments)
+    options = Options(places, resolved, host_ports(ports), (bind,), arguments, isolation != "none")
+    if isolation == "none":
+        say_what_is_lost()
     if detach:
         return _detached(places, patience)
     screen = Screen(is_once=once, with_timings=with_timings, patience=patience)
@@ -109,12 +118,12 @@ class Screen:
             click.echo(f"\r\033[K{ready} of {total} pods ready", nl=False, err=True)
 
 
-def urls(ports: Mapping[int, int], address: str) -> list[str]:
-    """One line per gateway port on this machine."""
-    return [
-        f"{_SCHEMES.get(port, 'http')}://{'localhost' if address == '127.0.0.1' else address}:{host}"
-        for port, host in sorted(ports.items())
-    ]
+def say_what_is_lost() -> None:
+    """What a mesh without isolation does not do."""
+    from tulle.local.unfenced import LOST
+
+    for words in LOST:
+        click.secho(f"isolation none: {words}", fg="yellow", err=True)
 
 
 def report(supervisor: Supervisor) -> list[str]:
@@ -130,7 +139,7 @@ def report(supervisor: Supervisor) -> list[str]:
     for found in supervisor.problems():
         place = f"{found['file']}:{found['line']}: " if found["file"] else ""
         lines += [f"{found['code']}  {place}{found['text']}", f"  {found['advice']}"]
-    lines += urls(supervisor.host_ports, supervisor.wishes.addresses[0])
+    lines += supervisor.links()
     lines.append(f"next: tulle ps --name {supervisor.places.name}")
     return lines
 

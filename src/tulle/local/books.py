@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
-from tulle.local.addresses import Book, network, slot
+from tulle.local.addresses import Book, slot
 from tulle.local.fabric.wire import Network
 from tulle.local.places import Places, running
 
 _APPLIED: Final = "applied.yaml"
 _FIRST_POD_OCTET: Final = 128
+_FIRST_LOOPBACK_OCTET: Final = 64
 
 
 class Books(msgspec.Struct):
@@ -42,9 +43,10 @@ def _saved(places: Places) -> Books | None:
 def load_books(places: Places, mesh: Network) -> Books:
     """The addresses given in earlier runs, as far as they are of this network."""
     kept = _saved(places)
-    if kept is not None and network(kept.slot) == mesh:
+    if kept is not None and kept.pods.cidr == mesh.pods:
         return kept
-    number = int(mesh.pods.split(".")[1]) - _FIRST_POD_OCTET
+    first, second, *_rest = mesh.pods.split(".")
+    number = int(second) - (_FIRST_POD_OCTET if first == "10" else _FIRST_LOOPBACK_OCTET)
     return Books(number, Book(mesh.pods), Book(mesh.services))
 
 

@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +76,8 @@ class Surroundings:
     """So many Envoys start at the same time: more would keep the control plane, which all wait for, from the cores."""
     mark: Callable[[str], None]
     """Told once what happened first of its kind (`--timings`)."""
+    extra_env: Callable[[str], Mapping[str, str]]
+    """Address of a pod -> variables its containers get unless their manifests set them."""
     domain: str = "cluster.local"
 
 
@@ -265,7 +267,7 @@ class RunningPod:
         directory = around.places.envoy(self.uid)
         name = f"admin-{sidecar.generation}.sock"
         sidecar.admin = directory / name
-        owner = self._owner()
+        owner = workload.key.name
         account = workload.service_account
         node = bootstrap.Node(
             ip=self.ip,
@@ -299,9 +301,6 @@ class RunningPod:
             os.close(out)
             os.close(err)
 
-    def _owner(self) -> str:
-        return self.workload.key.name
-
     def _link_admin(self) -> None:
         link = self.admin_socket
         temporary = link.with_name(".admin.new")
@@ -317,6 +316,7 @@ class RunningPod:
             self.take(Refused(name, "CreateContainerError"))
             return
         self.problems.pop(name, None)
+        made = replace(made, env={**self._around.extra_env(self.ip), **made.env})
         try:
             process = await self._spawn(name, made)
         except (OSError, volumes.MissingVolumeError) as error:

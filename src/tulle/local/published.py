@@ -130,7 +130,7 @@ def vips(services: Iterable[Object], pods: Sequence[Seen], addresses: Book) -> t
         address = service_address(item, addresses)
         if not address:
             continue
-        behind = _selected(item, pods)
+        behind = selected(item, pods)
         for port in service.spec.ports or ():
             if port.protocol == "TCP":
                 endpoints = tuple((pod.ip, target) for pod in behind if (target := target_port(port, pod.workload)))
@@ -138,7 +138,8 @@ def vips(services: Iterable[Object], pods: Sequence[Seen], addresses: Book) -> t
     return tuple(found)
 
 
-def _selected(item: Object, pods: Iterable[Seen], *, only_ready: bool = True) -> list[Seen]:
+def selected(item: Object, pods: Iterable[Seen], *, only_ready: bool = True) -> list[Seen]:
+    """The pods a Service sends to."""
     service: Service = item.spec
     selector = service.spec.selector
     if not selector:
@@ -182,10 +183,10 @@ def gateway_ports(services: Iterable[Object], pods: Sequence[Seen]) -> dict[int,
         service: Service = item.spec
         if service.spec.type not in ("LoadBalancer", "NodePort"):
             continue
-        members = _selected(item, gateways, only_ready=False)
+        members = selected(item, gateways, only_ready=False)
         if not members:
             continue
-        ready = _selected(item, gateways)
+        ready = selected(item, gateways)
         for port in service.spec.ports or ():
             if port.protocol == "TCP" and port.port not in found:
                 found[port.port] = tuple((pod.ip, target_port(port, pod.workload)) for pod in ready)

@@ -65,6 +65,9 @@ class Wishes:
 class Supervisor:
     """A running mesh."""
 
+    isolation = "namespaces"
+    """What `ps` and `check` say of it."""
+
     def __init__(
         self,
         places: Places,
@@ -91,6 +94,7 @@ class Supervisor:
         self._images: Mapping[str, tuple[str, ...]] = {}
         self._books = load_books(places, fabric.network)
         self._edge: Edge | None = None
+        self._is_open = False
         self._dns: list[NameServer] = []
         self._around: Surroundings | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,16 +120,13 @@ class Supervisor:
         except FabricError as error:
             raise RefusedError(refusal("TUL0913", reason=error.strerror or str(error))) from error
         self._mark("fabric ready")
-        edge = Edge(self.places, envoy, self.fabric)
         loop = asyncio.get_running_loop()
-        self._choose_ports()
-        edge.publish(self._published_ports())
         # What requests from outside need comes first: the edge, then gateways.
-        self._tasks.append(loop.create_task(edge.start(self._around.gate)))
+        self._tasks.append(loop.create_task(self.open_edge(envoy, self._around.gate)))
         for pod in sorted(self.pods.values(), key=lambda pod: pod.workload.role is not Role.GATEWAY):
             pod.take(Begin())
-        await self._start_dns()
-        self._edge = edge
+        await self.start_dns()
+        self._is_open = True
         self._describe()
         self._mark("pods begun")
         self._tasks += [loop.create_task(work) for work in (self._watch(), self._keep_vips(), self._look())]
@@ -148,6 +149,7 @@ class Supervisor:
             cluster=self.wishes.cluster,
             trust_domain=self.wishes.trust_domain,
             mark=self._mark,
+            extra_env=self.extra_environment,
             gate=asyncio.Semaphore(max(2, os.cpu_count() or 1)),
         )
 
@@ -182,9 +184,13 @@ class Supervisor:
         for workload in found:
             generation = self._generations.get(workload.key, 0)
             fresh = desired.letters(f"{workload.template_hash}/{generation}", 9) if generation else ""
-            self._desired[workload.key] = msgspec.structs.replace(
-                workload, template_hash=fresh or workload.template_hash
-            )
+            renewed = msgspec.structs.replace(workload, template_hash=fresh or workload.template_hash)
+            if (runnable := self.runnable(renewed)) is not None:
+                self._desired[workload.key] = runnable
+
+    def runnable(self, workload: Workload) -> Workload | None:
+        """A workload as it can be run here; None if it cannot."""
+        return workload
 
     def _reconcile(self) -> None:
         """Make and end pods until the rollouts are content; new pods begin when the fabric is there."""
@@ -215,7 +221,7 @@ class Supervisor:
             directory.mkdir(mode=0o700)
         pod = RunningPod(self._around, workload, index, uid=uid, ip=address, changed=self._changed)
         self.pods[uid] = pod
-        if self._edge is not None:
+        if self._is_open:
             # The control plane makes the sidecar's socket while the sidecar starts.
             self._publish()
             pod.take(Begin())
@@ -237,10 +243,9 @@ class Supervisor:
     def _refresh(self) -> None:
         self._is_refreshing = False
         self._publish()
-        if self.is_stopping.is_set() or self._edge is None:
+        if self.is_stopping.is_set() or not self._is_open:
             return
-        self._choose_ports()
-        self._edge.publish(self._published_ports())
+        self.publish_edge()
         self._confirm()
         self._reconcile()
 
@@ -264,12 +269,13 @@ class Supervisor:
         """The pods as others see them."""
         return [_seen(pod) for pod in self.pods.values()]
 
-    def _services(self) -> list[Object]:
+    def services(self) -> list[Object]:
+        """Every Service."""
         return [found for key, found in self._objects.items() if key.kind == "Service"]
 
     def _publish(self) -> None:
         """Write `runtime.json` if it says something new."""
-        content = published.runtime(self.seen(), self._services(), self._books.services)
+        content = published.runtime(self.seen(), self.services(), self._books.services)
         if content == self._written:
             return
         self._written = content
@@ -277,7 +283,35 @@ class Supervisor:
         _write(self.places.state / "addresses.json", msgspec.json.encode(self._books))
 
     def _gateway_ports(self) -> dict[int, tuple[tuple[str, int], ...]]:
-        return published.gateway_ports(self._services(), self.seen())
+        return published.gateway_ports(self.services(), self.seen())
+
+    async def open_edge(self, envoy: Path, gate: asyncio.Semaphore) -> None:
+        """Start what joins the mesh and the machine."""
+        self._edge = Edge(self.places, envoy, self.fabric)
+        self.publish_edge()
+        await self._edge.start(gate)
+
+    def publish_edge(self) -> None:
+        """Tell the edge what there is now."""
+        if self._edge is not None:
+            self._choose_ports()
+            self._edge.publish(self._published_ports())
+
+    async def close_edge(self) -> None:
+        """End it."""
+        if self._edge is not None:
+            await self._edge.stop()
+
+    def extra_environment(self, ip: str) -> Mapping[str, str]:
+        """What containers of a pod are told beside what their manifests say."""
+        del ip
+        return {}
+
+    def links(self) -> list[str]:
+        """Where a user can go from here: one address per gateway port."""
+        host = "localhost" if self.wishes.addresses[0] == "127.0.0.1" else self.wishes.addresses[0]
+        scheme = {443: "https", 8443: "https"}
+        return [f"{scheme.get(port, 'http')}://{host}:{number}" for port, number in sorted(self.host_ports.items())]
 
     def _choose_ports(self) -> None:
         wanted = {
@@ -293,7 +327,8 @@ class Supervisor:
     def _published_ports(self) -> tuple[Any, ...]:
         return published.published(self._gateway_ports(), self.host_ports, self.wishes.addresses)
 
-    async def _start_dns(self) -> None:
+    async def start_dns(self) -> None:
+        """Answer names inside the mesh."""
         network = self.fabric.network
         for port, of_world in ((network.dns_port, False), (network.world_dns_port, True)):
             server = NameServer(self.places.names, of_world=of_world)
@@ -313,7 +348,7 @@ class Supervisor:
         """Keep the service addresses of pods that resolve them without a sidecar, the needier ones first."""
         while True:
             await asyncio.sleep(_VIP_PAUSE)
-            wanted = published.vips(self._services(), self.seen(), self._books.services)
+            wanted = published.vips(self.services(), self.seen(), self._books.services)
             stale = [pod for pod in self.pods.values() if self._needs_vips(pod, wanted)]
             if not stale:
                 continue
@@ -339,7 +374,7 @@ class Supervisor:
             "kind": "LocalMesh",
             "name": self.places.name,
             "pid": os.getpid(),
-            "isolation": "namespaces",
+            "isolation": self.isolation,
             "cluster": self.wishes.cluster,
             "trustDomain": self.wishes.trust_domain,
             "manifests": [str(path) for path in self.wishes.paths],
@@ -395,8 +430,7 @@ class Supervisor:
         for server in self._dns:
             await server.stop()
         await self.fabric.stop()
-        if self._edge is not None:
-            await self._edge.stop()
+        await self.close_edge()
         await self.control.stop()
 
 
