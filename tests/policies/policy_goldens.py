@@ -1,6 +1,6 @@
 """Goldens of policy kinds: `<kind>/<case>.yaml` holds the specs, then, after `---`, every fragment they become.
 
-The first line says what the case shows. `TULLE_REWRITE_GOLDENS=1` writes the second part anew.
+The first line says what the case shows. `TULLE_GOLD=1` writes the second part anew.
 """
 
 import json
@@ -20,7 +20,7 @@ from tulle.xds import api, schema
 
 HERE = Path(__file__).parent
 CASES = sorted(HERE.glob("*/*.yaml"))
-REWRITE = bool(os.environ.get("TULLE_REWRITE_GOLDENS"))
+REWRITE = bool(os.environ.get("TULLE_GOLD"))
 ORIGIN = ["Kubernetes", "", "Test", "shop", "case"], "spec"
 
 
