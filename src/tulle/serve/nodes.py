@@ -7,6 +7,7 @@ Source: Istio's node identification, `role~ip~id~domain` and the metadata NAMESP
 
 from msgspec import Struct
 
+from tulle.compile.inbound import policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_of
 from tulle.dialects.inputs import settings
@@ -67,9 +68,9 @@ def claimed_view(db: Database, claim: Claim) -> View:
     labels = _kept(claim.labels, label_keys_in_use(db, cluster))
     outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway)
     if claim.is_gateway:
-        return View(
-            outbound, gateway=GatewayView(cluster, namespace, _kept(claim.labels, selector_keys(db, cluster)), ())
-        )
+        chosen_by = _kept(claim.labels, selector_keys(db, cluster))
+        policies = policies_on(db, cluster, namespace, claim.labels)
+        return View(outbound, gateway=GatewayView(cluster, namespace, chosen_by, (), policies))
     return View(outbound)
 
 
