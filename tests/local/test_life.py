@@ -273,7 +273,9 @@ class Unfenced(LocalMesh):
 
 def test_without_isolation_it_works_and_says_what_it_lacks() -> None:
     services = (service("echo", "shop", {"app": "echo"}, port("http", 80, 8080)),)
-    with Unfenced(manifest(namespace("shop"), *services, echo("echo", "shop", http=8080))) as bare:
+    command = [PYTHON, "-m", "http.server", "--bind", "$(BIND_ADDRESS)", "8080"]
+    server = deployment("echo", "shop", {"app": "echo"}, command, 8080)
+    with Unfenced(manifest(namespace("shop"), *services, server)) as bare:
         said = (bare.installed.place / "state" / "tulle" / bare.name / "up.log").read_text()
         assert "no mTLS" in said
         proxy = said.partition("http_proxy=http://")[2].partition(" ")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tulle.dialects.kubernetes.injection import Role
 from tulle.local.desired import Workload
-from tulle.local.lives import Limits, Plan, Restart, Rules
+from tulle.local.lives import Limits, Plan, ProbeKind, Restart, Rules
 from tulle.local.manifests import Container, Probe
 
 
@@ -42,3 +42,12 @@ def _limits(probe: Probe | None) -> Limits | None:
         return None
     budget = probe.initial_delay_seconds + probe.period_seconds * probe.failure_threshold
     return Limits(probe.success_threshold, probe.failure_threshold, float(budget))
+
+
+def probe_of(container: Container, kind: ProbeKind) -> Probe | None:
+    """The container's probe of a kind."""
+    return {
+        "startup": container.startup_probe,
+        "readiness": container.readiness_probe,
+        "liveness": container.liveness_probe,
+    }[kind]

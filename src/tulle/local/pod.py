@@ -51,7 +51,7 @@ from tulle.local.lives import (
 from tulle.local.logs import open_log
 from tulle.local.manifests import Container, Probe
 from tulle.local.places import Places
-from tulle.local.plans import plan_of
+from tulle.local.plans import plan_of, probe_of
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem
 
@@ -310,13 +310,14 @@ class RunningPod:
 
     async def _start(self, name: str) -> None:
         container = self._container(name)
-        made = containers.launch(container, self.subject, self._around.world(self.workload))
+        world = self._around.world(self.workload)
+        world = replace(world, base_env={**world.base_env, **self._around.extra_env(self.ip)})
+        made = containers.launch(container, self.subject, world)
         if isinstance(made, Problem):
             self.problems[name] = made
             self.take(Refused(name, "CreateContainerError"))
             return
         self.problems.pop(name, None)
-        made = replace(made, env={**self._around.extra_env(self.ip), **made.env})
         try:
             process = await self._spawn(name, made)
         except (OSError, volumes.MissingVolumeError) as error:
@@ -393,7 +394,7 @@ class RunningPod:
         container, made = self._container(name), self._launches[name]
         patient = probing.Patient(self._around.fabric, self.uid, self.ip, container, process, made.env, made.directory)
         for kind in kinds:
-            probe = _probe(container, kind)
+            probe = probe_of(container, kind)
             if probe is not None:
                 self._watchers.setdefault(name, []).append(self._task(self._probe(patient, probe, kind)))
 
@@ -493,11 +494,3 @@ class RunningPod:
             self._timer.cancel()
         for task in tuple(self._tasks):
             task.cancel()
-
-
-def _probe(container: Container, kind: ProbeKind) -> Probe | None:
-    return {
-        "startup": container.startup_probe,
-        "readiness": container.readiness_probe,
-        "liveness": container.liveness_probe,
-    }[kind]
