@@ -13,6 +13,7 @@ pytestmark = pytest.mark.mesh
 
 REQUESTS = 2000
 WITHIN = 3.0
+BAD_INPUT = 65
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +66,15 @@ def back_to_05(mesh: LocalMesh, cases: Cases) -> None:
     "order", [("DestinationRule", "VirtualService"), ("VirtualService", "DestinationRule")], ids="then".join
 )
 def test_05_06_07_lose_no_request(mesh: LocalMesh, cases: Cases, order: tuple[str, str]) -> None:
-    """At the gateway, to which the printed VirtualService of 06 has to be bound first."""
+    """At the gateway; the service is widened before its subsets are, as in the file."""
     back_to_05(mesh, cases)
     sixth = parts(cases.path("whole/06"))
-    route = yaml.safe_load(sixth["VirtualService"])
-    route["spec"]["gateways"] = [f"{cases.app}-gw"]
-    sixth["VirtualService"] = manifest(route)
     outside, gateway = mesh.outside, mesh.gateway(80)
     with outside.load("127.0.0.1", gateway, rate=100, authority=cases.ab_host) as load:
         before = at_the_gateway(mesh, cases, 100)
         mesh.apply(sixth["Deployment"], "v2.yaml")
         wait_ready(mesh, cases, "v2", 3)
-        for kind in (*order, "Service"):
+        for kind in ("Service", *order):
             mesh.apply(sixth[kind], f"{kind}.yaml")
         during = at_the_gateway(mesh, cases, REQUESTS, concurrency=4)
         mesh.apply(cases.path("whole/07"))
@@ -116,10 +114,33 @@ def wait_ready(mesh: LocalMesh, cases: Cases, version: str, count: int) -> None:
     mesh.wait_for(lambda: ready() == count, f"{count} pods of {version}", 30)
 
 
-def test_06_as_it_stands_splits_inside_and_not_at_the_gateway(mesh: LocalMesh, cases: Cases) -> None:
+def printed_routes(cases: Cases) -> str:
+    """The VirtualService of the printed 06, as it stands at the end of that file: it names no gateways."""
+    last = cases.path("printed/06").read_text().rpartition("\n---\n")[2]
+    found = yaml.safe_load(last)
+    assert found["kind"] == "VirtualService"
+    assert "gateways" not in found["spec"]
+    return last
+
+
+@pytest.mark.parametrize("number", ["05", "06", "07"])
+def test_what_is_left_out_of_the_printed_files_is_an_error_with_its_line(
+    mesh: LocalMesh, cases: Cases, number: str
+) -> None:
+    path = cases.path(f"printed/{number}")
+    lines = [at for at, line in enumerate(path.read_text().splitlines(), 1) if line.strip().startswith("...")]
+    said = mesh.apply(path, check=False)
+    assert said.returncode == BAD_INPUT, said.stderr
+    assert f"{path.name}:{lines[0]}" in said.stderr, said.stderr
+    assert "TUL0006" in said.stderr or "TUL0004" in said.stderr, said.stderr
     back_to_05(mesh, cases)
-    said = mesh.apply(cases.path("whole/06"))
+
+
+def test_06_as_printed_splits_inside_and_not_at_the_gateway(mesh: LocalMesh, cases: Cases) -> None:
+    back_to_05(mesh, cases)
+    mesh.apply(cases.path("whole/06"))
     wait_ready(mesh, cases, "v2", 3)
+    said = mesh.apply(printed_routes(cases), "printed-06.yaml")
     inside = mesh.client("caller").http(cases.ab_service, authority=cases.ab_host, n=REQUESTS, concurrency=4)
     assert inside.only("200 v1", "200 v2"), inside.counts
     assert abs(inside.share("200 v2") - 55) <= WITHIN, inside.counts
