@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -86,10 +87,10 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     paths = options.paths
     if not any(path.is_dir() for path in paths):
         paths = (*paths, applied_folder(places))
-    complaints: list[str] = []
     arguments = (*options.control_arguments, *(str(path) for path in paths))
-    control = ControlPlane(places, arguments, complaints.append)
-    fabric = _fabric(choose_network(places), is_isolated=options.is_isolated)
+    control = ControlPlane(places, arguments, _control_ended)
+    lost = asyncio.Event()
+    fabric = _fabric(choose_network(places), lost.set, is_isolated=options.is_isolated)
     control_started = loop.create_task(control.start())
     fabric_started = loop.create_task(fabric.start())
     await asyncio.sleep(0)
@@ -120,15 +121,17 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     try:
         await supervisor.start(fabric_started)
         server = await serve(places.supervisor_socket, Api(supervisor, timings.marks).handle)
-        await _first_of(during(supervisor, timings), supervisor.is_stopping)
+        await _first_of(during(supervisor, timings), supervisor.is_stopping, lost)
         server.close()
+        if lost.is_set():
+            raise RefusedError(refusal("TUL0921", mesh=places.name))
     finally:
         await supervisor.stop()
 
 
-def _fabric(slot: int, *, is_isolated: bool) -> Fabric:
+def _fabric(slot: int, lost: Callable[[], None], *, is_isolated: bool) -> Fabric:
     if is_isolated:
-        return Fabric(network(slot))
+        return Fabric(network(slot), on_lost=lost)
     from tulle.local.unfenced import Unfenced, loopback_network  # noqa: PLC0415 - seldom needed
 
     return Unfenced(loopback_network(slot))
@@ -142,14 +145,19 @@ def _stop(supervisor: Supervisor, number: int) -> None:
     supervisor.is_stopping.set()
 
 
-async def _first_of(work: Awaitable[None], stopping: asyncio.Event) -> None:
+async def _first_of(work: Awaitable[None], *ends: asyncio.Event) -> None:
     doing = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
-    for task in (doing, waiting):
+    waiting = [asyncio.ensure_future(end.wait()) for end in ends]
+    await asyncio.wait((doing, *waiting), return_when=asyncio.FIRST_COMPLETED)
+    for task in (doing, *waiting):
         task.cancel()
     if doing.done() and not doing.cancelled():
         doing.result()
+
+
+def _control_ended(how: str, log: Path) -> None:
+    ended = refusal("TUL0916", how=how, log=log)
+    print(f"{ended.code}  {ended.text}\n  {ended.advice}", file=sys.stderr, flush=True)
 
 
 async def wait_ready(supervisor: Supervisor, tell: Callable[[int, int], None], patience: float) -> bool:

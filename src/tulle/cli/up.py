@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -100,7 +101,7 @@ class Screen:
         timings.mark("everything ready")
         if self._is_terminal:
             click.echo("\r\033[K", nl=False, err=True)
-        for line in report(supervisor):
+        for line in [*await complaints(supervisor), *report(supervisor)]:
             click.echo(line)
         if self._with_timings:
             for mark, seconds in timings.marks.items():
@@ -140,7 +141,25 @@ def report(supervisor: Supervisor) -> list[str]:
         place = f"{found['file']}:{found['line']}: " if found["file"] else ""
         lines += [f"{found['code']}  {place}{found['text']}", f"  {found['advice']}"]
     lines += supervisor.links()
-    lines.append(f"next: tulle ps --name {supervisor.places.name}")
+    lines.append(f"next: tulle ps --mesh {supervisor.places.name}")
+    return lines
+
+
+async def complaints(supervisor: Supervisor) -> list[str]:
+    """What the control plane refused or does otherwise than written; nothing while it is away."""
+    from tulle.local.asking import ask
+
+    try:
+        reply = await ask(supervisor.places.admin_socket, "GET", "/v1/problems")
+    except (OSError, EOFError):
+        return []
+    found = json.loads(reply.body).get("problems", []) if reply.status == 200 else []
+    own = {(one["code"], one["file"], one["line"]) for one in supervisor.problems()}
+    lines: list[str] = []
+    for one in found:
+        if one["severity"] != "info" and (one["code"], one.get("file"), one.get("line")) not in own:
+            place = f"{one['file']}:{one['line']}: " if one.get("file") else ""
+            lines.append(f"{one['code']}  {place}{one['severity']}: {one['text']}. {one.get('advice', '')}".rstrip())
     return lines
 
 
@@ -162,7 +181,7 @@ def _detached(places: Places, patience: float) -> int:
     deadline = time.monotonic() + patience + 5
     while time.monotonic() < deadline and child.poll() is None:
         text = log.read_text(errors="replace")
-        if "\nnext: " in text or text.startswith("next: "):
+        if "next: tulle " in text:
             click.echo(text, nl=False)
             return 0
         time.sleep(0.02)

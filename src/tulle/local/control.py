@@ -26,7 +26,7 @@ _SETTLE_FALLBACK: Final = 2.0
 class ControlPlane:
     """One control plane, for as long as the mesh runs."""
 
-    def __init__(self, places: Places, arguments: Sequence[str], tell: Callable[[str], None]) -> None:
+    def __init__(self, places: Places, arguments: Sequence[str], tell: Callable[[str, Path], None]) -> None:
         self._places = places
         self._argv = (
             *(sys.executable, "-m", "tulle.app.control"),
@@ -34,7 +34,7 @@ class ControlPlane:
             *arguments,
         )
         self._tell = tell
-        """Called with how it ended, whenever it ended unasked."""
+        """Called with how it ended and where it says why, whenever it ended unasked."""
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -64,7 +64,7 @@ class ControlPlane:
             began = time.monotonic()
             code = await self._process.wait()
             failures = 0 if time.monotonic() - began > _STEADY else failures + 1
-            self._tell(f"signal {-code}" if code < 0 else f"status {code}")
+            self._tell(f"signal {-code}" if code < 0 else f"status {code}", self.log)
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
             await self._spawn()
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,7 +97,7 @@ class Supervisor:
         self._is_open = False
         self._dns: list[NameServer] = []
         self._around: Surroundings | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_refreshing = False
         self._is_confirming = False
         self._vips: dict[str, tuple[Vip, ...]] = {}
@@ -120,16 +120,28 @@ class Supervisor:
         except FabricError as error:
             raise RefusedError(refusal("TUL0913", reason=error.strerror or str(error))) from error
         self._mark("fabric ready")
-        loop = asyncio.get_running_loop()
         # What requests from outside need comes first: the edge, then gateways.
-        self._tasks.append(loop.create_task(self.open_edge(envoy, self._around.gate)))
+        self._background(self.open_edge(envoy, self._around.gate))
         for pod in sorted(self.pods.values(), key=lambda pod: pod.workload.role is not Role.GATEWAY):
             pod.take(Begin())
         await self.start_dns()
         self._is_open = True
         self._describe()
         self._mark("pods begun")
-        self._tasks += [loop.create_task(work) for work in (self._watch(), self._keep_vips(), self._look())]
+        for work in (self._watch(), self._keep_vips(), self._look()):
+            self._background(work)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._background_ended)
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        """Half a supervisor is worse than none: a part that failed ends the mesh, and says why."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.is_stopping.is_set():
+            asyncio.get_running_loop().call_exception_handler({"message": "the supervisor failed", "exception": error})
+            self.is_stopping.set()
 
     def _surroundings(self, envoy: Path) -> Surroundings:
         private = (run_root(), state_root())
@@ -254,7 +266,7 @@ class Supervisor:
         if self._is_confirming or all(pod.is_live or not pod.is_ready for pod in self.pods.values()):
             return
         self._is_confirming = True
-        self._tasks.append(asyncio.get_running_loop().create_task(self._confirmed()))
+        self._background(self._confirmed())
 
     async def _confirmed(self) -> None:
         await asyncio.sleep(_VIP_PAUSE)
@@ -423,7 +435,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End everything; RUN is empty afterwards."""
         self.is_stopping.set()
-        for task in self._tasks:
+        for task in tuple(self._tasks):
             task.cancel()
         for pod in self.pods.values():
             pod.stop()
