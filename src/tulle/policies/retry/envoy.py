@@ -3,7 +3,9 @@
 Source: Envoy `RetryPolicy`, x-envoy-retry-on; Istio's retry defaults (another host each time, at most 5 looks for one).
 """
 
-from typing import Final
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
 
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings
@@ -23,7 +25,7 @@ _MESH: Final = Origin(ObjectKey("", "", "MeshSettings", "", "mesh"), "default_re
 
 def default(settings: MeshSettings) -> Retry:
     """The mesh's own retry."""
-    return Retry(settings.default_retry_attempts, None, RETRY_ON, _MESH)
+    return Retry(settings.default_retry_attempts, None, RETRY_ON, _MESH, repeats_lost=True)
 
 
 def on_route(spec: Retry, _: ClusterOf) -> RouteFragment:
@@ -46,7 +48,16 @@ def on_route(spec: Retry, _: ClusterOf) -> RouteFragment:
             )
         )
         policy.host_selection_retry_max_attempts = _HOST_TRIES
-    return RouteFragment(action={"retry_policy": policy})
+    return RouteFragment(route=_lost() if spec.repeats_lost else {}, action={"retry_policy": policy})
+
+
+@cache
+def _lost() -> Mapping[str, Any]:
+    # A policy's conditions cannot depend on the method; a condition that the request brings can. The router takes the
+    # header off again, and an empty value is not set.
+    value = "%CEL(request.method in ['GET', 'HEAD', 'OPTIONS'] ? 'reset' : '')%"
+    header = api.HeaderValue(key="x-envoy-retry-on", value=value)
+    return {"request_headers_to_add": [api.HeaderValueOption(header=header, append_action="ADD_IF_ABSENT")]}
 
 
 def conditions(retry_on: str) -> tuple[list[str], list[int]]:

@@ -16,3 +16,5 @@ class Retry(Struct, frozen=True):
     origin: Origin
     ignore_previous_hosts: bool = True
     backoff_ms: int | None = None
+    repeats_lost: bool = False
+    """Also where the connection broke after the request was sent, if its method may be repeated."""
