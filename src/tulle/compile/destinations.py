@@ -237,13 +237,10 @@ def _upstream(protocol: PortProtocol, mesh: MeshTls, policies: tuple[object, ...
 
 
 def _originate(tls: ClientTls | None, host: str) -> OriginateTls | None:
-    if tls is None or tls.mode not in (TlsMode.SIMPLE, TlsMode.MUTUAL):
-        return None
+    if tls is None or tls.mode is not TlsMode.SIMPLE:
+        return None  # the dialect refuses MUTUAL: nobody serves certificates for it
     return OriginateTls(
         sni=tls.sni or ("" if host.startswith("*") else host),
         subject_alt_names=tls.subject_alt_names,
-        ca_certificates=tls.ca_certificates,
-        credential=tls.credential_name,
         insecure_skip_verify=tls.insecure_skip_verify,
-        is_mutual=tls.mode is TlsMode.MUTUAL,
     )

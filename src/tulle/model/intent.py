@@ -289,8 +289,6 @@ class ClientTls(Struct, frozen=True):
     mode: TlsMode
     sni: str
     subject_alt_names: tuple[str, ...]
-    ca_certificates: str
-    credential_name: str
     insecure_skip_verify: bool
     origin: Origin
 

@@ -58,15 +58,12 @@ class MeshTls(StrEnum):
 
 
 class OriginateTls(Struct, frozen=True):
-    """TLS that the user configured at the client side (DestinationRule SIMPLE or MUTUAL)."""
+    """TLS that the user configured at the client side (DestinationRule SIMPLE)."""
 
     sni: str
     """Empty: the host of each request."""
     subject_alt_names: tuple[str, ...]
-    ca_certificates: str
-    credential: str
     insecure_skip_verify: bool
-    is_mutual: bool
 
 
 class DnsEndpoint(Struct, frozen=True):

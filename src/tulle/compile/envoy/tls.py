@@ -9,6 +9,9 @@ LEAF_SECRET = "default"  # noqa: S105 - a resource name
 ROOT_SECRET = "ROOTCA"  # noqa: S105 - a resource name
 """The bundle of roots, as Istio names it."""
 
+SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian and the official Envoy image keep the authorities everybody trusts."""
+
 MESH_HTTP_ALPN = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 """Offered by sidecars whose connection carries HTTP that was parsed (Istio)."""
 MESH_TCP_ALPN = ("istio", "istio-peer-exchange")
@@ -72,11 +75,9 @@ def originate(tls: OriginateTls, alpn: tuple[str, ...]) -> "api.TransportSocket"
     common = api.CommonTlsContext(alpn_protocols=list(alpn))
     if not tls.insecure_skip_verify:
         validation = common.validation_context
-        validation.trusted_ca.filename = tls.ca_certificates or "/etc/ssl/certs/ca-certificates.crt"
+        validation.trusted_ca.filename = SYSTEM_ROOTS
         for name in tls.subject_alt_names or filter(None, (tls.sni,)):
             validation.match_typed_subject_alt_names.append(_exactly(name))
-    if tls.is_mutual and tls.credential:
-        common.tls_certificate_sds_secret_configs.append(secret(tls.credential))
     context = api.UpstreamTlsContext(common_tls_context=common, sni=tls.sni)
     return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
 

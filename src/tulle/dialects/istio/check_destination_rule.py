@@ -157,6 +157,10 @@ def _tls(tls: written.ClientTls | None, origin: Origin) -> Iterator[Problem]:
         )
         if value
     ]
+    if tls.mode in ("SIMPLE", "MUTUAL"):
+        for name, value in (("credentialName", tls.credential_name), ("caCertificates", tls.ca_certificates)):
+            if value and value != "system":
+                yield problem("TUL0472", origin.at(name), field=name)
     if tls.mode in ("DISABLE", "ISTIO_MUTUAL"):
         for name in given:
             yield problem("TUL0449", origin.at(name), field=name, mode=tls.mode)

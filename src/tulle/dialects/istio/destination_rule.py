@@ -77,8 +77,6 @@ def _tls(tls: written.ClientTls | None, origin: Origin) -> ClientTls | None:
         mode=TlsMode(tls.mode),
         sni=tls.sni,
         subject_alt_names=tls.subject_alt_names,
-        ca_certificates=tls.ca_certificates,
-        credential_name=tls.credential_name,
         insecure_skip_verify=bool(tls.insecure_skip_verify),
         origin=origin,
     )
