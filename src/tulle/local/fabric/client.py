@@ -295,6 +295,8 @@ class Fabric:
                 loop.add_writer(control.fileno(), self._flush, control)
                 return
             except OSError as error:
+                # It may have said why before it went.
+                self._readable()
                 self._lose(f"the fabric is gone: {error.strerror}")
                 return
             self._outgoing.popleft()
@@ -310,8 +312,9 @@ class Fabric:
                 packet, ancillary, _flags, _address = control.recvmsg(wire.PACKET_LIMIT, room, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
-            except ConnectionError:
-                packet, ancillary = b"", []
+            except ConnectionResetError:
+                # Told once; what the other end said before it went comes after it.
+                continue
             if not packet:
                 self._lose("the fabric is gone")
                 return
