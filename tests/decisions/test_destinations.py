@@ -139,7 +139,8 @@ def test_external_names(place: Place) -> None:
     assert within.only("200 first"), within.counts
     log = place.mesh.logged("first", NS, reporter="destination", authority="alias")
     assert log["downstream_peer"] == f"spiffe://cluster.local/ns/{NS}/sa/default", "an alias of a mesh service has mTLS"
-    place.caller.until("200 there", "away", 8000, seconds=20)
+    answer = place.caller.until("200 there", "away", 8000, seconds=20).first
+    assert "x-tulle-peer" not in answer["body"]["headers"], "who calls is none of a stranger's business"
 
 
 def test_unknown_hosts_and_addresses_pass_through(place: Place) -> None:
@@ -149,6 +150,7 @@ def test_unknown_hosts_and_addresses_pass_through(place: Place) -> None:
     assert by_name.only("200 here"), by_name.counts
     on_known_port = place.caller.http(place.mesh.address("there", "world"), 8000, authority="unlisted.example.test")
     assert on_known_port.only("200 there"), on_known_port.counts
+    assert "x-tulle-peer" not in on_known_port.first["body"]["headers"]
     assert place.cluster_of_last(authority="unlisted.example.test") == "PassthroughCluster"
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from tulle.compile.envoy import tls
+from tulle.compile.envoy import observing, tls
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import Cluster, Discovery, MeshTls, ServiceName, Upstream
 from tulle.policies import KINDS
@@ -72,7 +72,11 @@ def passthrough() -> "api.Cluster":
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=_CONNECT,
         typed_extension_protocol_options={
-            _HTTP_OPTIONS: to_any(api.HttpProtocolOptions(use_downstream_protocol_config=_downstream()))
+            _HTTP_OPTIONS: to_any(
+                api.HttpProtocolOptions(
+                    use_downstream_protocol_config=_downstream(), http_filters=observing.leaving_filters()
+                )
+            )
         },
     )
 
@@ -163,7 +167,10 @@ def _transport(plan: Cluster, settings: MeshSettings) -> dict[str, Any]:
 def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "api.Any":
     if plan.mesh_tls is not MeshTls.NEVER:
         http.setdefault("max_connection_duration", timedelta(seconds=settings.max_connection_age_seconds))
-    options = api.HttpProtocolOptions(common_http_protocol_options=api.CoreHttpProtocolOptions(**http))
+    options = api.HttpProtocolOptions(
+        common_http_protocol_options=api.CoreHttpProtocolOptions(**http),
+        http_filters=observing.leaving_filters() if plan.mesh_tls is MeshTls.NEVER else [],
+    )
     if plan.originate and not plan.originate.sni:  # of a wildcard: each request's host, which must be the server's name
         options.upstream_http_protocol_options.auto_sni = True
         options.upstream_http_protocol_options.auto_san_validation = not (

@@ -68,8 +68,7 @@ def tcp(reporter: str, service: ServiceName | None, *, is_mesh: bool = False) ->
 def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
     """Take the peer's word off the request: into metadata over mTLS, away otherwise."""
     if not is_mesh:
-        remove = api.HeaderMutation(mutations=api.Mutations(request_mutations=[{"remove": PEER_HEADER}]))
-        return [api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(remove))]
+        return [api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer()))]
     names = ("principal", *_OWN)
     rules = [
         api.HeaderToMetadata.Rule(
@@ -87,6 +86,19 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
     ]
     config = api.HeaderToMetadata(request_rules=rules)
     return [api.HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=to_any(config))]
+
+
+@cache
+def leaving_filters() -> list["api.HttpFilter"]:
+    """In front of a server that is not of the mesh: who calls is none of its business."""
+    return [
+        api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer())),
+        api.HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=to_any(api.UpstreamCodec())),
+    ]
+
+
+def _without_peer() -> "api.HeaderMutation":
+    return api.HeaderMutation(mutations=api.Mutations(request_mutations=[{"remove": PEER_HEADER}]))
 
 
 @cache
