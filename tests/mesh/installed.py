@@ -104,7 +104,7 @@ def _interpreters(place: Path) -> Iterator[Path]:
 
 
 def _interpreter(place: Path) -> Path:
-    question = "import sys, ssl, venv; sys.exit(sys.version_info < (3, 11))"
+    question = "import sys, ssl; sys.exit(sys.version_info < (3, 11))"
     for found in _interpreters(place):
         if subprocess.run([found, "-c", question], check=False, capture_output=True).returncode == 0:
             return found

@@ -24,7 +24,7 @@ from clients import Client
 from installed import Installed, installed
 
 Problem = dict[str, Any]
-READY_SECONDS = 40.0
+READY_SECONDS = 90.0
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
