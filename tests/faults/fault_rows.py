@@ -94,7 +94,7 @@ class Row:
             wrong += [f"inside the mesh: {count} x {reason}" for reason, count in self.beside.reasons.most_common(5)]
             wrong += self.beside.breaks
         for kind, echoes in (self.beside or self.counted).echoes.items():
-            if echoes < self.seconds * 0.5:
+            if echoes < self.seconds * 0.1:
                 wrong.append(f"the {kind} stream stood still: {echoes} echoes")
         if self.counted.failed and not self.counted.reasons:
             wrong.append(f"{self.counted.failed} failed")

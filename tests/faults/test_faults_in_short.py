@@ -41,7 +41,7 @@ def test_a_window_counts_its_own_seconds_only() -> None:
     [
         ({"failed": 1}, "1 failed"),
         ({"breaks": ["tcp stream: reset"]}, "tcp stream: reset"),
-        ({"echoes": {"tcp": 2}}, "the tcp stream stood still: 2 echoes"),
+        ({"echoes": {"tcp": 0}}, "the tcp stream stood still: 0 echoes"),
         ({"new": 10}, "10 of 100 on new connections"),
     ],
 )
