@@ -15,7 +15,7 @@ Every `<<` and `!!` that follows an event must happen, and nothing else may.
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -56,7 +56,7 @@ def message(type_url: TypeUrl, name: str, content: str) -> Message:
 
 
 def resource(type_url: TypeUrl, name: str, content: str) -> Resource:
-    return Resource.of(message(type_url, name, content), name)
+    return replace(Resource.of(message(type_url, name, content), name), is_empty=content == "nothing")
 
 
 def entry(type_url: TypeUrl, name: str, content: str) -> Entry:

@@ -29,7 +29,7 @@ def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels:
     value = _field(1, name.encode())
     for locality, fragments in sorted(groups.items()):
         value += _field(2, _locality(locality) + b"".join(fragments))
-    return Resource.glued(TypeUrl.EDS, name, value)
+    return Resource.glued(TypeUrl.EDS, name, value, is_empty=not groups)
 
 
 @lru_cache(maxsize=200_000)

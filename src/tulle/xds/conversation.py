@@ -9,7 +9,7 @@ goes into the next one, made from the newest snapshot. Rule 3: what points waits
     type | changes wait until these are acknowledged        | removals wait until these are acknowledged
     SDS  | -                                                | CDS LDS RDS VHDS
     CDS  | -                                                | LDS RDS VHDS, and none of them refused
-    EDS  | - (right behind the CDS response: warming)       | CDS LDS RDS VHDS
+    EDS  | - (right behind the CDS response: warming)       | CDS LDS RDS VHDS (also to lose the last endpoint)
     LDS  | CDS, EDS of new or changed clusters              | as its changes
     RDS  | CDS, EDS of new or changed clusters, LDS         | as its changes
     VHDS | as RDS, and RDS is on the wire                   | as its changes
@@ -288,13 +288,13 @@ class Conversation:
         source = self._source(lane.type_url)
         target = source.shelf(lane.type_url)
         if not lane.is_idle_at(target):
-            draft = lane.draft(target, may_remove=may_remove)
+            draft = lane.draft(target, may_remove=may_remove, may_empty=is_final)
             if self._is_worth_sending(lane, draft):
                 self._send(lane, draft, source.version)
                 return
             lane.owed.difference_update(draft.missing)
             lane.settle(draft, moves_base=lane.asked)
-        if lane.asked and (is_final or lane.type_url != CDS):  # the clusters' removals come last
+        if lane.asked and (is_final or lane.type_url not in (CDS, EDS)):  # what these lose, they lose last
             lane.synced_version = source.version
 
     def _is_worth_sending(self, lane: Lane, draft: Draft) -> bool:

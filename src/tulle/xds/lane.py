@@ -173,7 +173,7 @@ class Lane:
 
     # --- what to send ------------------------------------------------------------------------------------------------
 
-    def draft(self, target: Shelf, *, may_remove: bool) -> Draft:
+    def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True) -> Draft:
         """What would bring the client from what it holds to `target`. Costs the difference, not the size."""
         draft = Draft(target)
         allowed = self._trial(target)
@@ -189,7 +189,7 @@ class Lane:
                 draft.send[name] = entry
             elif have is not None and have.version == entry.version:
                 continue  # agrees: `settle` forgets that it ever differed
-            elif self.rejected.get(name) == entry.version:
+            elif self.rejected.get(name) == entry.version or (entry.is_empty and have is not None and not may_empty):
                 draft.left_out[name] = have
             else:
                 draft.send[name] = entry
@@ -276,7 +276,9 @@ class Lane:
         return push
 
     def _synced(self, push: Push) -> None:
-        lingers = self.type_url == TypeUrl.CDS and any(name not in push.draft.target for name in push.draft.left_out)
+        target, left_out = push.draft.target, push.draft.left_out
+        lingers = self.type_url == TypeUrl.CDS and any(name not in target for name in left_out)
+        lingers |= any(entry.is_empty for name in left_out if (entry := target.get(name)) is not None)
         if push.moves_base and not self.trials and not lingers:
             self.synced_version = push.snapshot_version
 

@@ -27,6 +27,8 @@ class Resource:
     version: Version
     body: bytes = field(repr=False)
     """The `google.protobuf.Any`, serialised: what goes into a response's `resource` field."""
+    is_empty: bool = False
+    """Offers nothing (a cluster without endpoints): to get it is to lose what was there before, as by a removal."""
 
     @classmethod
     def of(cls, message: Message, name: str) -> "Resource":
@@ -35,10 +37,10 @@ class Resource:
         return cls(TypeUrl(schema.type_url_of(message)), ResourceName(name), version_of(body), body)
 
     @classmethod
-    def glued(cls, type_url: TypeUrl, name: str, value: bytes) -> "Resource":
+    def glued(cls, type_url: TypeUrl, name: str, value: bytes, *, is_empty: bool = False) -> "Resource":
         """A resource from its serialised message (endpoint fragments concatenate), wrapped without parsing it."""
         body = schema.any_bytes(type_url.value, value)
-        return cls(type_url, ResourceName(name), version_of(body), body)
+        return cls(type_url, ResourceName(name), version_of(body), body, is_empty)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Resource):
@@ -61,6 +63,11 @@ class SecretRef:
     def type_url(self) -> TypeUrl:
         """Always SDS."""
         return TypeUrl.SDS
+
+    @property
+    def is_empty(self) -> bool:
+        """Never: a secret without bytes is absent."""
+        return False
 
     @property
     def version(self) -> Version:
