@@ -162,7 +162,7 @@ async def opened(target: Target) -> Connection:
             server_hostname=target.name if target.tls else None,
         )
     except OSError as error:
-        raise FailedError(f"connect: {error}") from error
+        raise FailedError(f"connect: {type(error).__name__} {error}") from error
     return connection
 
 

@@ -39,7 +39,7 @@ def judged(rows: Rows, row: Row, rate: float = RATE) -> None:
     assert row.counted.requests >= 0.95 * rate * row.seconds
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def mesh() -> Iterator[FaultMesh]:
     """Retries off, certificates of a day."""
     with FaultMesh(QUIET) as found:
@@ -47,35 +47,7 @@ def mesh() -> Iterator[FaultMesh]:
         yield found
 
 
-def test_nothing_happens(mesh: FaultMesh, rows: Rows) -> None:
-    """What the load itself costs: the row to compare the others with."""
-    judged(rows, mesh.row("nothing", lambda *_: "", max(5, SECONDS // 4)))
-
-
-@pytest.mark.parametrize(
-    ("name", "fault", "targets"),
-    [
-        ("control plane: kill -9", faults.control_plane_killed, ()),
-        ("50 edits/s", faults.edited, ("shop", "steady")),
-        ("scaling 1 → 3 → 1", faults.scaled, ("crowd", "steady")),
-        ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
-    ],
-    ids=("control-plane", "edits", "scaling", "sidecar"),
-)
-def test_without_retries(
-    mesh: FaultMesh, rows: Rows, name: str, fault: Callable[..., str], targets: tuple[str, ...]
-) -> None:
-    mesh.aim(*targets)
-    judged(rows, mesh.row(name, fault))
-
-
-def test_gateway_certificate(mesh: FaultMesh, rows: Rows) -> None:
-    row = mesh.row_outside("gateway's certificate replaced", faults.certificate_replaced, HTTPS_RATE)
-    judged(rows, row, HTTPS_RATE)
-    assert len(row.counted.serials) == 2, row.counted.serials
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def hurried() -> Iterator[FaultMesh]:
     """Leafs of some seconds."""
     with FaultMesh(SHORT_LEAFS) as found:
@@ -83,12 +55,43 @@ def hurried() -> Iterator[FaultMesh]:
         yield found
 
 
-def test_leafs(hurried: FaultMesh, rows: Rows) -> None:
-    judged(rows, hurried.row("leafs rotated", faults.leafs_rotated))
+class TestWithoutRetries:
+    """One mesh, gone before the next begins: two loads would be twice the load."""
+
+    def test_nothing_happens(self, mesh: FaultMesh, rows: Rows) -> None:
+        """What the load itself costs: the row to compare the others with."""
+        judged(rows, mesh.row("nothing", lambda *_: "", max(5, SECONDS // 4)))
+
+    @pytest.mark.parametrize(
+        ("name", "fault", "targets"),
+        [
+            ("control plane: kill -9", faults.control_plane_killed, ()),
+            ("50 edits/s", faults.edited, ("shop", "steady")),
+            ("scaling 1 → 3 → 1", faults.scaled, ("crowd", "steady")),
+            ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
+        ],
+        ids=("control-plane", "edits", "scaling", "sidecar"),
+    )
+    def test_without_retries(
+        self, mesh: FaultMesh, rows: Rows, name: str, fault: Callable[..., str], targets: tuple[str, ...]
+    ) -> None:
+        mesh.aim(*targets)
+        judged(rows, mesh.row(name, fault))
+
+    def test_gateway_certificate(self, mesh: FaultMesh, rows: Rows) -> None:
+        row = mesh.row_outside("gateway's certificate replaced", faults.certificate_replaced, HTTPS_RATE)
+        judged(rows, row, HTTPS_RATE)
+        assert len(row.counted.serials) == 2, row.counted.serials
 
 
-def test_root(hurried: FaultMesh, rows: Rows) -> None:
-    judged(rows, hurried.row("root A → A+B → B", faults.root_rotated))
+class TestCertificates:
+    """Leafs and roots that change all the time."""
+
+    def test_leafs(self, hurried: FaultMesh, rows: Rows) -> None:
+        judged(rows, hurried.row("leafs rotated", faults.leafs_rotated))
+
+    def test_root(self, hurried: FaultMesh, rows: Rows) -> None:
+        judged(rows, hurried.row("root A → A+B → B", faults.root_rotated))
 
 
 def test_with_the_mesh_s_retries(rows: Rows) -> None:

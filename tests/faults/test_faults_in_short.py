@@ -51,7 +51,7 @@ def test_a_bad_row_says_why(spoilt: dict[str, object], reason: str) -> None:
     assert Row("x", [], "", 6, Counted(**{**good, **spoilt})).faults_of_it == [reason]  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def quiet() -> Iterator[FaultMesh]:
     """Certificates outlive every row: a control plane that comes back late on a busy machine costs nothing."""
     with FaultMesh(QUIET, RATE) as found:
@@ -59,7 +59,7 @@ def quiet() -> Iterator[FaultMesh]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def hurried() -> Iterator[FaultMesh]:
     """Short leafs and quick roots."""
     with FaultMesh(SHORT_LEAFS, RATE) as found:
@@ -82,32 +82,38 @@ def judged(rows: list[Row], row: Row) -> None:
     assert row.counted.requests >= 0.95 * RATE * row.seconds
 
 
-@pytest.mark.mesh
-@pytest.mark.envoy
-@pytest.mark.parametrize(
-    ("name", "fault", "targets"),
-    [
-        ("control plane: kill -9", faults.control_plane_killed, ()),
-        ("50 edits/s", faults.edited, ("shop", "steady")),
-        ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
-    ],
-    ids=("control-plane", "edits", "sidecar"),
-)
-def test_nobody_notices(
-    quiet: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str], targets: tuple[str, ...]
-) -> None:
-    quiet.aim(*targets)
-    judged(rows, quiet.row(name, fault, SECONDS))
+class TestWithoutRetries:
+    """One mesh, gone before the next begins: two loads would be twice the load."""
+
+    @pytest.mark.mesh
+    @pytest.mark.envoy
+    @pytest.mark.parametrize(
+        ("name", "fault", "targets"),
+        [
+            ("control plane: kill -9", faults.control_plane_killed, ()),
+            ("50 edits/s", faults.edited, ("shop", "steady")),
+            ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
+        ],
+        ids=("control-plane", "edits", "sidecar"),
+    )
+    def test_nobody_notices(
+        self, quiet: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str], targets: tuple[str, ...]
+    ) -> None:
+        quiet.aim(*targets)
+        judged(rows, quiet.row(name, fault, SECONDS))
 
 
-@pytest.mark.mesh
-@pytest.mark.envoy
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [("leafs rotated", faults.leafs_rotated), ("root A → A+B → B", faults.root_rotated)],
-    ids=("leafs", "root"),
-)
-def test_certificates_change_unnoticed(
-    hurried: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str]
-) -> None:
-    judged(rows, hurried.row(name, fault, 2 * SECONDS))
+class TestCertificates:
+    """Leafs and roots that change all the time."""
+
+    @pytest.mark.mesh
+    @pytest.mark.envoy
+    @pytest.mark.parametrize(
+        ("name", "fault"),
+        [("leafs rotated", faults.leafs_rotated), ("root A → A+B → B", faults.root_rotated)],
+        ids=("leafs", "root"),
+    )
+    def test_certificates_change_unnoticed(
+        self, hurried: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str]
+    ) -> None:
+        judged(rows, hurried.row(name, fault, 2 * SECONDS))
