@@ -242,7 +242,7 @@ def fabric_edge_files(ports: tuple[PublishedPort, ...]) -> dict[str, Json]:
         {
             "name": f"gateway-{port.port}",
             "type": "EDS",
-            "connect_timeout": "2s",
+            "connect_timeout": "10s",
             "eds_cluster_config": {"eds_config": _file(f"{EDGE_DIRECTORY}/eds-{port.port}.json")},
         }
         for port in ports
@@ -371,7 +371,7 @@ def _pipe_cluster(name: str, path: str) -> Json:
     return {
         "name": name,
         "type": "STATIC",
-        "connect_timeout": "1s",
+        "connect_timeout": "10s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
