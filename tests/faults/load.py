@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import time
 from collections import Counter, deque
@@ -29,6 +30,7 @@ PATIENCE_S = 10.0
 TICK_S = 0.004
 KEPT_CONNECTIONS = 4
 """Per target: each is used several times a second, so none is closed for idleness while a request leaves."""
+NAME_KEPT_S = 5.0
 ECHO_EVERY_S = 0.1
 STREAM_PATIENCE_S = 10.0
 NAMED_FAILURES = 200
@@ -47,6 +49,16 @@ class Target:
     idle: deque[Connection] = field(default_factory=deque)
     opened: int = 0
     """Kept connections that live or are being opened."""
+    address: str = ""
+    resolved_at: float = -1e9
+
+    async def resolved(self) -> str:
+        """The address, asked for every few seconds: asking for each connection would be a test of the name server."""
+        if time.monotonic() > self.resolved_at + NAME_KEPT_S:
+            self.resolved_at = time.monotonic()
+            found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, family=socket.AF_INET)
+            self.address = str(found[0][4][0])
+        return self.address or self.host
 
 
 def target_of(url: str, ca: str | None) -> Target:
@@ -156,7 +168,7 @@ async def opened(target: Target) -> Connection:
     try:
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: Connection(target),
-            target.host,
+            await target.resolved(),
             target.port,
             ssl=target.tls,
             server_hostname=target.name if target.tls else None,

@@ -14,7 +14,7 @@ from fault_rows import table
 
 pytestmark = [pytest.mark.faults, pytest.mark.mesh, pytest.mark.envoy]
 QUIET = {"defaultRetryAttempts": 0}
-SHORT_LEAFS = {**QUIET, "leafTtlSeconds": 8, "bundleSettleSeconds": 2, "maxConnectionAgeSeconds": 5}
+SHORT_LEAFS = {**QUIET, "leafTtlSeconds": 7, "bundleSettleSeconds": 2, "maxConnectionAgeSeconds": 5}
 """Renewed between half and four fifths of their life: every five seconds in the middle."""
 HTTPS_RATE = RATE / 2
 """Every second request is a TLS handshake of a Python caller: two cores are not made for 500 of those."""
