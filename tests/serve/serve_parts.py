@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def until(holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
