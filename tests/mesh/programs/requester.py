@@ -161,15 +161,16 @@ class Tally:
 
 
 async def http(job: Job, ended: asyncio.Event) -> Answer:
-    """`n` requests by `concurrency` callers; `fresh` gives each a connection of its own."""
+    """`n` requests by `concurrency` callers that begin `apart` seconds one after the other; `fresh` reuses no connection."""
     pool, tally = Pool(job), Tally(job.get("keep", 1))
     left = iter(range(job.get("n", 1)))
 
-    async def caller() -> None:
+    async def caller(number: int) -> None:
+        await asyncio.sleep(number * job.get("apart", 0))
         for _ in left:
             await tally.one(pool, job.get("timeout", 10), keep=not job.get("fresh"))
 
-    await asyncio.gather(*(caller() for _ in range(job.get("concurrency", 1))))
+    await asyncio.gather(*(caller(number) for number in range(job.get("concurrency", 1))))
     pool.close()
     return tally.answer
 
