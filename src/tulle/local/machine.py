@@ -60,7 +60,7 @@ def workload_binds(manifests: Iterable[Path], private: Iterable[Path]) -> tuple[
         found[str(source)] = None
     for manifest in manifests:
         found[str(manifest)] = None
-    return tuple(Bind(path) for path in found if not path.startswith(_SYSTEM) and Path(path).is_dir())
+    return tuple(Bind(path) for path in found if not path.startswith(_SYSTEM) and os.path.isdir(path))  # noqa: PTH112 - as below
 
 
 def _may_show(path: Path, private: list[Path]) -> bool:
@@ -79,7 +79,7 @@ def _prefixes(directory: Path) -> tuple[Path, ...]:
 def _program_directories() -> tuple[str, ...]:
     said = os.environ.get("PATH", "").split(os.pathsep)
     usual = [str(Path(sys.prefix) / "bin"), *said, "/usr/local/bin", "/usr/bin", "/bin"]
-    return tuple(dict.fromkeys(entry for entry in usual if entry.startswith("/") and Path(entry).is_dir()))
+    return tuple(dict.fromkeys(entry for entry in usual if entry.startswith("/") and os.path.isdir(entry)))  # noqa: PTH112 - a folder one may not look into is none
 
 
 @cache
