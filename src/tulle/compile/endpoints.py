@@ -7,6 +7,7 @@ endpoint.
 from functools import lru_cache
 
 from tulle.compile.addresses import is_ip
+from tulle.compile.envoy.clusters import NAMESPACE
 from tulle.dialects.kubernetes import endpoints
 from tulle.engine import Database, query
 from tulle.model.intent import Endpoint
@@ -15,8 +16,6 @@ from tulle.xds import api
 from tulle.xds.names import TypeUrl
 from tulle.xds.resource import Resource
 from tulle.xds.schema import struct, to_bytes
-
-NAMESPACE = "tulle"
 
 
 @query
