@@ -20,21 +20,26 @@ import socket
 import ssl
 import time
 from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 PATIENCE_S = 10.0
 """For one request, connecting included."""
 TICK_S = 0.004
-KEPT_CONNECTIONS = 4
-"""Per target: each is used several times a second, so none is closed for idleness while a request leaves."""
+KEPT_CONNECTIONS = 32
+"""Per target, at most: a request that finds all of them busy waits for one, as callers with a pool do. Opening another
+instead would turn every delay into handshakes, and the handshakes into more delay."""
 NAME_KEPT_S = 5.0
 ECHO_EVERY_S = 0.1
 STREAM_PATIENCE_S = 10.0
 NAMED_FAILURES = 200
 """Per second, told one by one; the rest is only counted."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -47,10 +52,34 @@ class Target:
     tls: ssl.SSLContext | None
     name: str
     idle: deque[Connection] = field(default_factory=deque)
-    opened: int = 0
-    """Kept connections that live or are being opened."""
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(KEPT_CONNECTIONS))
+    """Of kept connections that are in use or being opened."""
     address: str = ""
     resolved_at: float = -1e9
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[Connection]:
+        """The kept connection that rested longest, or one more; yours until you leave. Raises FailedError."""
+        async with self.places:
+            while self.idle and not self.idle[0].is_usable:
+                self.idle.popleft()
+            connection = self.idle.popleft() if self.idle else await opened(self)
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            if connection.is_open:
+                self.idle.append(connection)
+
+    @asynccontextmanager
+    async def fresh(self) -> AsyncIterator[Connection]:
+        """A connection of its own. Raises FailedError."""
+        connection = await opened(self)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     async def resolved(self) -> str:
         """The address, asked for every few seconds: asking for each connection would be a test of the name server."""
@@ -98,100 +127,100 @@ class FailedError(Exception):
     """A request that got no good answer; the text is the reason."""
 
 
-class Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection; one request at a time."""
+class Connection:
+    """One HTTP/1.1 connection; one request at a time.
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.is_open = False
-        self.serial = ""
-        self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[tuple[int, bytes, bytes]] | None = None
-        self._received = b""
-        self._ends = -1
-        self.closed_by = ""
-        self.is_kept = False
+    On the bare socket: a TLS handshake through asyncio's own streams costs the caller twice as much, and two cores hold the
+    whole mesh beside it.
+    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
         self.is_open = True
-        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if tls is not None:
-            self.serial = str((tls.getpeercert() or {}).get("serialNumber", ""))
+        self.serial = ""
+        if isinstance(peer, ssl.SSLSocket):
+            self.serial = str((peer.getpeercert() or {}).get("serialNumber", ""))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
-        self.closed_by = repr(exc) if exc else "end of stream"
-        if self.is_kept:
-            self.target.opened -= 1
-            with contextlib.suppress(ValueError):
-                self.target.idle.remove(self)
-        if self._answer is not None and not self._answer.done():
-            part = f"after {len(self._received)} bytes of" if self._received else "before"
-            self._answer.set_exception(FailedError(f"closed {part} an answer: {self.closed_by}"))
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if self._ends < 0:
-            head = self._received.find(b"\r\n\r\n")
-            if head < 0:
-                return
-            length = 0
-            for line in self._received[:head].lower().split(b"\r\n"):
-                if line.startswith(b"content-length:"):
-                    length = int(line[15:])
-            self._ends = head + 4 + length
-        if len(self._received) >= self._ends and self._answer is not None and not self._answer.done():
-            head_bytes, _, body = self._received.partition(b"\r\n\r\n")
-            self._answer.set_result((int(head_bytes[9:12]), head_bytes, body))
+    @property
+    def is_usable(self) -> bool:
+        """Whether the other side has not ended it while it rested."""
+        if self.is_open:
+            try:
+                self._peer.recv(1)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return True
+            except OSError:
+                pass
+            self.close()
+        return False
 
     async def ask(self, request: bytes) -> tuple[int, bytes, bytes]:
         """Status, head and body. Raises FailedError."""
-        if not self.is_open or self._transport is None:
-            raise FailedError(f"closed while idle: {self.closed_by}")
-        self._received, self._ends = b"", -1
-        self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        received, ends = b"", -1
         try:
-            return await self._answer
-        finally:
-            self._answer = None
+            self._peer.send(request)
+            while ends < 0 or len(received) < ends:
+                found = await soon(self._peer, lambda: self._peer.recv(65536))
+                if not found:
+                    raise FailedError(f"closed {_place(received)} an answer: end of stream")
+                received += found
+                head = received.find(b"\r\n\r\n") if ends < 0 else -1
+                if head >= 0:
+                    ends = head + 4 + _length(received[:head])
+        except OSError as error:
+            raise FailedError(f"closed {_place(received)} an answer: {error!r}") from error
+        head_bytes, _, body = received.partition(b"\r\n\r\n")
+        return int(head_bytes[9:12]), head_bytes, body
 
     def close(self) -> None:
         """Give it back to the system."""
-        if self._transport is not None:
-            self._transport.close()
+        self.is_open = False
+        self._peer.close()
+
+
+def _place(received: bytes) -> str:
+    return f"after {len(received)} bytes of" if received else "before"
+
+
+def _length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line[15:])
+    return 0
+
+
+async def soon(peer: socket.socket, operation: Callable[[], Answer]) -> Answer:
+    """The operation's result, tried again whenever the socket is ready for it. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    while True:
+        ready: asyncio.Future[None] = loop.create_future()
+        try:
+            return operation()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            loop.add_reader(peer, ready.set_result, None)
+            try:
+                await ready
+            finally:
+                loop.remove_reader(peer)
 
 
 async def opened(target: Target) -> Connection:
     """A fresh connection. Raises FailedError."""
+    peer = socket.socket()
+    peer.setblocking(False)
     try:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(target),
-            await target.resolved(),
-            target.port,
-            ssl=target.tls,
-            server_hostname=target.name if target.tls else None,
-        )
+        await asyncio.get_running_loop().sock_connect(peer, (await target.resolved(), target.port))
+        if target.tls is None:
+            return Connection(peer)
+        secure = peer = target.tls.wrap_socket(peer, server_hostname=target.name, do_handshake_on_connect=False)
+        await soon(secure, secure.do_handshake)
+        return Connection(secure)
     except OSError as error:
+        peer.close()
         raise FailedError(f"connect: {type(error).__name__} {error}") from error
-    return connection
-
-
-async def kept(target: Target) -> Connection:
-    """The kept connection that rested longest, or one more."""
-    while target.idle:
-        connection = target.idle.popleft()
-        if connection.is_open:
-            return connection
-    target.opened += 1
-    try:
-        connection = await opened(target)
     except BaseException:
-        target.opened -= 1
+        peer.close()
         raise
-    connection.is_kept = True
-    return connection
 
 
 class Load:
@@ -272,28 +301,22 @@ class Load:
             )
 
     async def _request(self, target: Target, token: str, *, is_new: bool, second: Second) -> None:
-        connection = await (opened(target) if is_new else kept(target))
-        is_reusable = False
         last = "Connection: close\r\n" if is_new else ""
-        try:
+        async with target.fresh() if is_new else target.kept() as connection:
             status, head, body = await connection.ask(
                 f"GET {target.path}?{token} HTTP/1.1\r\nHost: {target.name}:{target.port}\r\n{last}\r\n".encode()
             )
-            if status != 200:
-                said = body[:120].decode(errors="replace")
-                raise FailedError(f"status {status}: {said}")
-            pod, _, echoed = body.decode(errors="replace").strip().partition(" ")
-            if echoed != token:
-                raise FailedError(f"wrong answer: {body[:80]!r}")
-            second.pods[pod] += 1
-            if connection.serial:
-                second.serials[connection.serial] += 1
-            is_reusable = not is_new and b"connection: close" not in head.lower()
-        finally:
-            if is_reusable and connection.is_open and target.opened <= KEPT_CONNECTIONS:
-                target.idle.append(connection)
-            else:
+            if b"connection: close" in head.lower():
                 connection.close()
+        if status != 200:
+            said = body[:120].decode(errors="replace")
+            raise FailedError(f"status {status}: {said}")
+        pod, _, echoed = body.decode(errors="replace").strip().partition(" ")
+        if echoed != token:
+            raise FailedError(f"wrong answer: {body[:80]!r}")
+        second.pods[pod] += 1
+        if connection.serial:
+            second.serials[connection.serial] += 1
 
     def _write(self, *, is_last: bool = False) -> None:
         now = int(time.time())

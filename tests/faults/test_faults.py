@@ -16,9 +16,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.mesh, pytest.mark.envoy]
 QUIET = {"defaultRetryAttempts": 0}
 SHORT_LEAFS = {**QUIET, "leafTtlSeconds": 7, "bundleSettleSeconds": 2, "maxConnectionAgeSeconds": 5}
 """Renewed between half and four fifths of their life: every five seconds in the middle."""
-HTTPS_RATE = RATE / 2
-"""Every second request is a TLS handshake of a Python caller: two cores are not made for 500 of those."""
-
 Rows = list[Row]
 
 
@@ -30,13 +27,13 @@ def rows() -> Iterator[Rows]:
     told(found, table(found))
 
 
-def judged(rows: Rows, row: Row, rate: float = RATE) -> None:
+def judged(rows: Rows, row: Row) -> None:
     """A row of the table, whatever it says; then it must be a good one."""
     rows.append(row)
     print("\n" + table([row]))
     assert not row.faults_of_it, f"{row.fault}: {row.faults_of_it}"
     assert row.counted.failed == 0
-    assert row.counted.requests >= 0.95 * rate * row.seconds
+    assert row.counted.requests >= 0.95 * RATE * row.seconds
 
 
 @pytest.fixture(scope="class")
@@ -79,8 +76,8 @@ class TestWithoutRetries:
         judged(rows, mesh.row(name, fault))
 
     def test_gateway_certificate(self, mesh: FaultMesh, rows: Rows) -> None:
-        row = mesh.row_outside("gateway's certificate replaced", faults.certificate_replaced, HTTPS_RATE)
-        judged(rows, row, HTTPS_RATE)
+        row = mesh.row_outside("gateway's certificate replaced", faults.certificate_replaced, RATE)
+        judged(rows, row)
         assert len(row.counted.serials) == 2, row.counted.serials
 
 

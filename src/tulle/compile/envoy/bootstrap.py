@@ -166,6 +166,7 @@ def host_edge(directory: str, admin_socket: str) -> Json:
         "type": "ORIGINAL_DST",
         "lb_policy": "CLUSTER_PROVIDED",
         "connect_timeout": "5s",
+        "circuit_breakers": _UNLIMITED,
         "original_dst_lb_config": {"use_http_header": True, "http_header_name": ":authority"},
     }
     egress = {
@@ -243,6 +244,7 @@ def fabric_edge_files(ports: tuple[PublishedPort, ...]) -> dict[str, Json]:
             "name": f"gateway-{port.port}",
             "type": "EDS",
             "connect_timeout": "10s",
+            "circuit_breakers": _UNLIMITED,
             "eds_cluster_config": {"eds_config": _file(f"{EDGE_DIRECTORY}/eds-{port.port}.json")},
         }
         for port in ports
@@ -265,6 +267,13 @@ _ROUTER: Final[Mapping[str, Any]] = {
     "name": "envoy.filters.http.router",
     "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
 }
+_NO_LIMIT: Final = 4_294_967_295
+_UNLIMITED: Final[Mapping[str, Any]] = {
+    "thresholds": [
+        {"max_connections": _NO_LIMIT, "max_pending_requests": _NO_LIMIT, "max_requests": _NO_LIMIT},
+    ]
+}
+"""Envoy's own limit of 1024 connections a cluster would reset callers of a published port; the listener's limit protects."""
 _RECONNECT: Final[Mapping[str, Any]] = {"retry_back_off": {"base_interval": "0.025s", "max_interval": "2s"}}
 """A sidecar that is up before the control plane must not wait for Envoy's usual half a second to thirty."""
 _ISTIO_METRICS: Final[Mapping[str, Any]] = {
@@ -372,6 +381,7 @@ def _pipe_cluster(name: str, path: str) -> Json:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "10s",
+        "circuit_breakers": _UNLIMITED,
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
 
