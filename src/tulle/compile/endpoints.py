@@ -13,6 +13,7 @@ from tulle.engine import Database, query
 from tulle.model.intent import Endpoint
 from tulle.model.keys import Labels, ServiceKey, selects
 from tulle.xds import api
+from tulle.xds.glue import field
 from tulle.xds.names import TypeUrl
 from tulle.xds.resource import Resource
 from tulle.xds.schema import struct, to_bytes
@@ -25,9 +26,9 @@ def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels:
     for endpoint in endpoints(db, key, port):
         if endpoint.is_ready and selects(labels, endpoint.labels) and is_ip(endpoint.address):
             groups.setdefault(endpoint.locality, []).append(fragment(endpoint))
-    value = _field(1, name.encode())
+    value = field(1, name.encode())
     for locality, fragments in sorted(groups.items()):
-        value += _field(2, _locality(locality) + b"".join(fragments))
+        value += field(2, _locality(locality) + b"".join(fragments))
     return Resource.glued(TypeUrl.EDS, name, value, is_empty=not groups)
 
 
@@ -53,23 +54,11 @@ def fragment(endpoint: Endpoint) -> bytes:
         metadata=api.Metadata(filter_metadata=fields),
         load_balancing_weight=api.UInt32Value(value=max(endpoint.weight, 1)),
     )
-    return _field(2, to_bytes(message))
+    return field(2, to_bytes(message))
 
 
 def _locality(locality: str) -> bytes:
     if not locality:
         return b""
     region, zone, sub_zone = (*locality.split("/"), "", "")[:3]
-    return _field(1, to_bytes(api.Locality(region=region, zone=zone, sub_zone=sub_zone)))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
+    return field(1, to_bytes(api.Locality(region=region, zone=zone, sub_zone=sub_zone)))

@@ -45,8 +45,8 @@ from tulle.xds.events import (
 from tulle.xds.lane import Draft, Lane, Push, VirtualHostLane
 from tulle.xds.names import PUSH_ORDER, WILDCARD, Nonce, ResourceName, TypeUrl, Version
 from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef
-from tulle.xds.snapshot import Comparisons, Snapshot
-from tulle.xds.wire import Content, delta_response, sotw_response
+from tulle.xds.snapshot import Comparisons, Parcel, Snapshot
+from tulle.xds.wire import delta_response, framed, sotw_response
 
 CDS, EDS, LDS, RDS, VHDS, SDS = TypeUrl.CDS, TypeUrl.EDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS, TypeUrl.SDS
 
@@ -177,7 +177,7 @@ class Conversation:
             push = lane.accept()
             if push is not None:
                 removed = self._removed(lane, push.draft)
-                self._actions.append(Acked(lane.type_url, push.versions, removed, push.snapshot_version))
+                self._actions.append(Acked(lane.type_url, push.draft.versions, removed, push.snapshot_version))
             return
         verdict = lane.reject(error)
         if verdict is not None and verdict.guilty:
@@ -186,22 +186,20 @@ class Conversation:
             self._actions.append(Doubted(lane.type_url, verdict.doubted, error))
 
     def _delta(self, lane: Lane, request: DeltaRequest) -> None:
-        target = self._source(lane.type_url).shelf(lane.type_url)
         self._drop(lane, request.unsubscribe)
         if lane.asked:
-            lane.subscribe(request.subscribe, target)
+            lane.subscribe(request.subscribe)
             fresh = [name for name in request.subscribe if name != WILDCARD]
         else:
-            fresh = lane.open(request.subscribe, request.initial_versions, target)
+            fresh = lane.open(request.subscribe, request.initial_versions)
             clusters = self._lanes[CDS].outstanding
             if lane.type_url == EDS and clusters is not None:
                 self._warm(clusters.draft)  # the client wrote this before it saw the clusters change
         self._asked_for(lane, fresh)
 
     def _state_of_the_world(self, lane: Lane, request: SotwRequest) -> None:
-        target = self._source(lane.type_url).shelf(lane.type_url)
         if not lane.asked:
-            self._asked_for(lane, lane.open(request.names, {}, target))
+            self._asked_for(lane, lane.open(request.names, {}))
             return
         wanted = set(request.names)
         if not wanted and lane.wildcard and not lane.names:
@@ -209,7 +207,7 @@ class Conversation:
         current = lane.names | ({ResourceName(WILDCARD)} if lane.wildcard else set())
         self._drop(lane, tuple(sorted(current - wanted)))
         fresh = sorted(wanted - current)
-        lane.subscribe(fresh, target)
+        lane.subscribe(fresh)
         self._asked_for(lane, [name for name in fresh if name != WILDCARD])
 
     def _drop(self, lane: Lane, names: tuple[ResourceName, ...]) -> None:
@@ -309,13 +307,13 @@ class Conversation:
         lane.sent(Push(nonce, draft, version, moves_base=lane.asked, opens=lane.opens(draft)))
         removed = self._removed(lane, draft)
         if self._is_delta:
-            contents, refused = self._contents(list(draft.send.values()))
-            removed = (*removed, *refused)
-            body = delta_response(lane.type_url, nonce, contents, removed)
+            parcel = self._comparisons.parcel(draft, self._packed) if draft.is_public else self._packed(draft)
+            names, removed = parcel.names, (*removed, *parcel.refused)
+            body = delta_response(lane.type_url, nonce, parcel.frames, removed)
         else:
-            contents, _ = self._contents(self._whole(lane, draft))
-            body = sotw_response(lane.type_url, nonce, str(version), contents)
-        names = tuple(content.name for content in contents)
+            bodies = {entry.name: self._body(entry) for entry in self._whole(lane, draft)}
+            names = tuple(name for name, found in bodies.items() if found is not None)
+            body = sotw_response(lane.type_url, nonce, str(version), filter(None, bodies.values()))
         self._actions.append(Send(lane.type_url, nonce, names, removed, body))
         if lane.type_url == CDS:
             self._warm(draft)
@@ -340,12 +338,17 @@ class Conversation:
                 entries.append(entry)
         return entries
 
-    def _contents(self, entries: list[Entry]) -> tuple[list[Content], list[ResourceName]]:
-        contents, refused = [], []
-        for entry in entries:
-            body = entry.body if isinstance(entry, Resource) else self._secrets(entry)
-            if body is None:  # this identity may not have the secret: the same answer as when there is none
+    def _body(self, entry: Entry) -> bytes | None:
+        return entry.body if isinstance(entry, Resource) else self._secrets(entry)
+
+    def _packed(self, draft: Draft) -> Parcel:
+        """The contents of a draft; a secret this identity may not have gets the same answer as one there is not."""
+        frames, refused = {}, []
+        for entry in draft.send.values():
+            body = self._body(entry)
+            if body is None:
                 refused.append(entry.name)
             else:
-                contents.append(Content(entry.name, entry.version, body))
-        return contents, refused
+                alias = entry.name if entry.type_url == VHDS else ""
+                frames[entry.name] = framed(entry.name, entry.version, body, alias)
+        return Parcel(tuple(frames), b"".join(frames.values()), tuple(refused))

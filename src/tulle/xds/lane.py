@@ -33,9 +33,9 @@ class Stated:
 Known = Entry | Stated
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Draft:
-    """What the next response would do."""
+    """What the next response would do. Not changed once made: clients in the same state share one."""
 
     target: Shelf
     send: dict[ResourceName, Entry] = field(default_factory=dict)
@@ -44,6 +44,10 @@ class Draft:
     """Names that differ from `target` but must wait or were refused, with what the client holds instead."""
     missing: list[ResourceName] = field(default_factory=list)
     """Names asked for just now which the shelf does not have."""
+    versions: dict[ResourceName, Version] = field(default_factory=dict)
+    """Of `send`."""
+    is_public: bool = True
+    """Without references to secrets: its bytes may be kept and are the same for everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,6 @@ class Push:
     moves_base: bool
     opens: bool
     """Carries something the client did not have at all: what points at it should wait."""
-
-    @property
-    def versions(self) -> dict[ResourceName, Version]:
-        """What it carries."""
-        return {name: entry.version for name, entry in self.draft.send.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Lane:
         self.asked = False  # the client has sent a request of this type
         self.greeted = False  # it has been sent a response
         self.wildcard = False
-        self.names: set[ResourceName] = set()
+        self.names: frozenset[ResourceName] = frozenset()  # shared by all clients that subscribe to the same
         self.base: Shelf = EMPTY
         self.differs: dict[ResourceName, Known | None] = {}
         self.owed: set[ResourceName] = set()  # must be sent even when the version is the one it had
@@ -122,9 +121,7 @@ class Lane:
             return self.differs[name]
         return self.base.get(name) if self.covers(name) else None
 
-    def open(
-        self, names: Iterable[ResourceName], initial: Mapping[ResourceName, Version], target: Shelf
-    ) -> list[ResourceName]:
+    def open(self, names: Iterable[ResourceName], initial: Mapping[ResourceName, Version]) -> list[ResourceName]:
         """The first request of this type; returns the names the client starts without."""
         self.asked = True
         names = list(names)
@@ -134,47 +131,70 @@ class Lane:
                 self.differs[name] = Stated(version)
         if not names and self.type_url in _IMPLICIT_WILDCARD:
             self.wildcard = True
-        fresh = [name for name in names if name not in initial]
-        self.names.update(_shared(name, target) for name in names if name in initial)
-        self.subscribe(fresh, target)
+        fresh = [name for name in names if name not in initial] if initial else names
+        if initial:
+            self._want(name for name in names if name in initial)
+        self.subscribe(fresh)
         return [name for name in fresh if name != WILDCARD]
 
-    def subscribe(self, names: Iterable[ResourceName], target: Shelf) -> None:
+    def subscribe(self, names: Iterable[ResourceName]) -> None:
         """The client asks for `names` and must be answered, even with what it had before."""
-        for name in names:
-            if name == WILDCARD:
-                if not self.wildcard:
-                    self.differs |= {
-                        held: None for held in self.base if held not in self.differs and not self.covers(held)
-                    }
-                self.wildcard = True
-                continue
-            self.names.add(_shared(name, target))
-            self.owe(name)
+        wanted = frozenset(names)
+        if WILDCARD in wanted:
+            wanted -= {WILDCARD}
+            if not self.wildcard:
+                self.differs |= {held: None for held in self.base if held not in self.differs and not self.covers(held)}
+            self.wildcard = True
+        if wanted:
+            self._want(wanted)
+            self.owe(wanted)
 
-    def owe(self, name: ResourceName) -> None:
-        """The client holds nothing under `name` and is to get it, whatever was sent before."""
-        self.owed.add(name)
-        self.differs[name] = None
-        self.rejected.pop(name, None)
+    def _want(self, names: Iterable[ResourceName]) -> None:
+        self.names = self._comparisons.one_of_equals(self.names.union(names))
+
+    def owe(self, names: frozenset[ResourceName]) -> None:
+        """The client holds nothing under `names` and is to get them, whatever was sent before."""
+        self.owed |= names
+        # What `base` lacks is not held anyway, unless an acknowledgement is about to move it.
+        doubtful = names if self.outstanding else [name for name in names if name in self.base or name in self.differs]
+        self.differs |= dict.fromkeys(doubtful)
+        if self.rejected:
+            for name in names:
+                self.rejected.pop(name, None)
 
     def unsubscribe(self, names: Iterable[ResourceName]) -> None:
         """The client drops `names`."""
+        names = tuple(names)
+        if names:
+            self.names = self._comparisons.one_of_equals(self.names.difference(names))
         for name in names:
             if name == WILDCARD:
                 self.wildcard = False
                 continue
-            self.names.discard(name)
             self.owed.discard(name)
             self.differs.pop(name, None)
             self.rejected.pop(name, None)
             if self.covers(name):  # still wanted by the wildcard: the protocol wants it sent, or said to be gone
-                self.owe(name)
+                self.owe(frozenset((name,)))
 
     # --- what to send ------------------------------------------------------------------------------------------------
 
     def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True) -> Draft:
-        """What would bring the client from what it holds to `target`. Costs the difference, not the size."""
+        """What would bring the client from what it holds to `target`. Costs the difference, and once for all alike."""
+        if self.differs or self.rejected or self.trials:
+            return self._drafted(target, may_remove=may_remove, may_empty=may_empty)
+        owed = self._comparisons.one_of_equals(frozenset(self.owed))
+        state = (self.type_url, self.base, target, owed, *self._coverage(), self.asked, may_remove, may_empty)
+        draft: Draft = self._comparisons.once(
+            state, lambda: self._drafted(target, may_remove=may_remove, may_empty=may_empty)
+        )
+        return draft
+
+    def _coverage(self) -> tuple[object, ...]:
+        """What decides what `covers` says; equal coverage is the same objects."""
+        return (self.wildcard, self.names)
+
+    def _drafted(self, target: Shelf, *, may_remove: bool, may_empty: bool) -> Draft:
         draft = Draft(target)
         allowed = self._trial(target)
         for name in sorted(self._candidates(target)):
@@ -193,6 +213,8 @@ class Lane:
                 draft.left_out[name] = have
             else:
                 draft.send[name] = entry
+        draft.versions = {name: entry.version for name, entry in draft.send.items()}
+        draft.is_public = self.type_url != TypeUrl.SDS
         return draft
 
     def _draft_absent(self, draft: Draft, name: ResourceName, have: Known | None, *, may_remove: bool) -> None:
@@ -246,10 +268,12 @@ class Lane:
 
     def settle(self, draft: Draft, *, moves_base: bool = True) -> None:
         """The client now holds `draft.target`, except for what was left out."""
-        done = [name for name in (*draft.send, *draft.remove, *draft.missing) if name not in self.owed]
-        waiting = {name: known for name, known in draft.left_out.items() if name not in self.owed}
-        for name in done:
-            self.differs.pop(name, None)
+        done = (*draft.send, *draft.remove, *draft.missing)
+        if self.owed:
+            done = tuple(name for name in done if name not in self.owed)
+        if self.differs:
+            for name in done:
+                self.differs.pop(name, None)
         if moves_base:
             for name in [n for n, known in self.differs.items() if _agrees(known, draft.target.get(n))]:
                 if name not in self.owed:
@@ -259,6 +283,7 @@ class Lane:
             self.base = draft.target
         else:
             self.differs |= {name: draft.send[name] for name in done if name in draft.send}
+        waiting = {name: known for name, known in draft.left_out.items() if name not in self.owed}
         self.differs |= {name: known for name, known in waiting.items() if known is not None or self.covers(name)}
         if not self.differs:
             self.differs = {}  # a dictionary that was once large stays large
@@ -269,7 +294,7 @@ class Lane:
         """The outstanding push was acknowledged."""
         push = self._answered()
         if push is not None:
-            for name in push.draft.send:
+            for name in push.draft.send if self.rejected else ():
                 self.rejected.pop(name, None)
             self.settle(push.draft, moves_base=push.moves_base)
             self._synced(push)
@@ -308,7 +333,8 @@ class Lane:
         send = push.draft.send
         left_out = push.draft.left_out | {name: self._lost(name, send[name]) for name in send if name in lost}
         kept = {name: entry for name, entry in send.items() if name not in lost}
-        draft = Draft(push.draft.target, kept, push.draft.remove, left_out, push.draft.missing)
+        versions = {name: entry.version for name, entry in kept.items()}
+        draft = Draft(push.draft.target, kept, push.draft.remove, left_out, push.draft.missing, versions)
         self.settle(draft, moves_base=push.moves_base)
         if all(self.rejected.get(name) == send[name].version for name in lost):
             self._synced(push)
@@ -330,12 +356,6 @@ class Lane:
         names = self.base.keys() | self.differs.keys()
         known = ((name, self.known(name)) for name in sorted(names))
         return {name: entry.version for name, entry in known if entry is not None}
-
-
-def _shared(name: ResourceName, target: Shelf) -> ResourceName:
-    """The shelf's own string: a thousand names subscribed to by a thousand streams are a thousand strings."""
-    entry = target.get(name)
-    return name if entry is None else entry.name
 
 
 def _agrees(known: Known | None, entry: Entry | None) -> bool:
@@ -364,10 +384,12 @@ class VirtualHostLane(Lane):
     def _covered(self, names: frozenset[ResourceName]) -> Iterable[ResourceName]:
         return (name for name in names if self.covers(name))
 
+    def _coverage(self) -> tuple[object, ...]:
+        return (self.names, self._routes.wildcard, self._routes.names)
+
     def follow(self, route: ResourceName, target: Shelf) -> None:
         """The client starts with an empty `route`: all its virtual hosts are owed right behind it."""
-        for name in self._comparisons.virtual_hosts(target, route):
-            self.owe(name)
+        self.owe(frozenset(self._comparisons.virtual_hosts(target, route)))
 
     def forget(self, route: ResourceName) -> None:
         """The client dropped `route` and its virtual hosts with it."""

@@ -5,10 +5,10 @@ not change are the same object in the next snapshot: that identity makes "nothin
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tulle.xds.names import ResourceName, TypeUrl
 from tulle.xds.resource import Entry
@@ -47,6 +47,19 @@ def difference(old: Shelf, new: Shelf) -> Difference:
     return Difference(changed, frozenset(name for name in old if name not in new))
 
 
+class Parcel(NamedTuple):
+    """The contents of a delta response, ready to be written."""
+
+    names: tuple[ResourceName, ...]
+    frames: bytes
+    refused: tuple[ResourceName, ...] = ()
+    """Secrets that this client may not have."""
+
+
+PARCEL_BYTES = 64 * 1024 * 1024
+"""Of contents kept for the next client in the same state."""
+
+
 class Comparisons:
     """Differences and groupings that many streams ask for, computed once.
 
@@ -57,6 +70,10 @@ class Comparisons:
     def __init__(self, capacity: int = 256) -> None:
         self._capacity = capacity
         self._differences: OrderedDict[tuple[int, int], tuple[Shelf, Shelf, Difference]] = OrderedDict()
+        self._made: OrderedDict[tuple[int, ...], tuple[tuple[object, ...], Any]] = OrderedDict()
+        self._parcels: OrderedDict[int, tuple[Any, Parcel]] = OrderedDict()
+        self._parcel_bytes = 0
+        self._names: OrderedDict[frozenset[ResourceName], frozenset[ResourceName]] = OrderedDict()
         self._routes: OrderedDict[int, tuple[Shelf, Mapping[str, tuple[ResourceName, ...]]]] = OrderedDict()
 
     def publish(self, old: Shelf, new: Shelf, known: Difference) -> None:
@@ -64,6 +81,37 @@ class Comparisons:
         self._differences[id(old), id(new)] = (old, new, known)  # holding the shelves keeps their ids unique
         if len(self._differences) > self._capacity:
             self._differences.popitem(last=False)
+
+    def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
+        """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""
+        kept = self._names.pop(names, names)
+        self._names[kept] = kept
+        if len(self._names) > self._capacity:
+            self._names.popitem(last=False)
+        return kept
+
+    def once(self, state: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """`make()`, or what it made for the same objects before. `state` is compared by identity, and kept alive."""
+        key = tuple(map(id, state))
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = (state, make())
+            if len(self._made) > self._capacity:
+                self._made.popitem(last=False)
+        return found[1]
+
+    def parcel(self, draft: Any, pack: Callable[[Any], Parcel]) -> Parcel:
+        """`pack(draft)`, once while it is remembered. Never for drafts with secrets: bytes of keys are not kept."""
+        found = self._parcels.get(id(draft))
+        if found is None:
+            found = self._parcels[id(draft)] = (draft, pack(draft))
+            self._parcel_bytes += len(found[1].frames)
+            while self._parcel_bytes > PARCEL_BYTES or len(self._parcels) > self._capacity:
+                if len(self._parcels) == 1:
+                    break
+                _, (_, oldest) = self._parcels.popitem(last=False)
+                self._parcel_bytes -= len(oldest.frames)
+        return found[1]
 
     def difference(self, old: Shelf, new: Shelf) -> Difference:
         """`difference(old, new)`, walked at most once while it is remembered."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from tulle.xds import api, schema
 from tulle.xds.events import DeltaRequest, SotwRequest
+from tulle.xds.glue import field
 from tulle.xds.names import Nonce, ResourceName, Version
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -62,27 +63,24 @@ def read_sotw(received: bytes) -> tuple[SotwRequest, ClientNode | None]:
     )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Content:
-    """One resource on its way out: what it is called and the bytes of its `Any`."""
+def framed(name: str, version: str, body: bytes, alias: str = "") -> bytes:
+    """One resource of a DeltaDiscoveryResponse, field tag included; `body` is its serialised `Any`.
 
-    name: ResourceName
-    version: Version
-    body: bytes
-
-
-def delta_response(type_url: str, nonce: str, contents: Iterable[Content], removed: Iterable[str]) -> bytes:
-    """A serialised DeltaDiscoveryResponse."""
-    response = api.DeltaDiscoveryResponse(type_url=type_url, nonce=nonce, removed_resources=removed)
-    for content in contents:
-        resource = response.resources.add(name=content.name, version=content.version)
-        resource.resource.MergeFromString(content.body)
-    return schema.to_bytes(response)
+    With `alias`, an on-demand lookup under that name is answered by it (docs/facts/envoy.md §1).
+    """
+    resource = field(3, name.encode()) + field(1, version.encode())
+    if alias:
+        resource += field(4, alias.encode())
+    return field(2, resource + field(2, body))
 
 
-def sotw_response(type_url: str, nonce: str, version: str, contents: Iterable[Content]) -> bytes:
-    """A serialised DiscoveryResponse."""
-    response = api.DiscoveryResponse(type_url=type_url, nonce=nonce, version_info=version)
-    for content in contents:
-        response.resources.add().MergeFromString(content.body)
-    return schema.to_bytes(response)
+def delta_response(type_url: str, nonce: str, frames: bytes, removed: Iterable[str]) -> bytes:
+    """A serialised DeltaDiscoveryResponse; `frames` are `framed` resources, joined."""
+    gone = (field(6, name.encode()) for name in removed)
+    return b"".join((frames, field(4, type_url.encode()), field(5, nonce.encode()), *gone))
+
+
+def sotw_response(type_url: str, nonce: str, version: str, bodies: Iterable[bytes]) -> bytes:
+    """A serialised DiscoveryResponse; `bodies` are serialised `Any`s."""
+    resources = (field(2, body) for body in bodies)
+    return b"".join((field(1, version.encode()), *resources, field(4, type_url.encode()), field(5, nonce.encode())))
