@@ -23,6 +23,9 @@ from tulle.xds.snapshot import EMPTY, Comparisons, Shelf, route_of
 _IMPLICIT_WILDCARD = frozenset((TypeUrl.CDS, TypeUrl.LDS, TypeUrl.VHDS))
 
 
+_NO_NAMES: frozenset[ResourceName] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Stated:
     """A resource the client says it holds from an earlier stream."""
@@ -98,7 +101,7 @@ class Lane:
         self.asked = False  # the client has sent a request of this type
         self.greeted = False  # it has been sent a response
         self.wildcard = False
-        self.names: frozenset[ResourceName] = frozenset()  # shared by all clients that subscribe to the same
+        self.names: frozenset[ResourceName] = _NO_NAMES  # shared by all clients that subscribe to the same
         self.base: Shelf = EMPTY
         self.differs: dict[ResourceName, Known | None] = {}
         self.owed: set[ResourceName] = set()  # must be sent even when the version is the one it had
