@@ -46,6 +46,10 @@ var (
 	out       = flag.String("out", "", "append JSON result lines to this file")
 	label     = flag.String("label", "", "label copied into every result line")
 	dump      = flag.String("dump", "", "write the raw responses of client 0 to this directory")
+	onDemand  = flag.Int("on-demand", 0, "each proxy asks for the virtual hosts of this many services by name (0: all by wildcard)")
+	services  = flag.Int("services", 0, "with -on-demand: how many services there are; proxy i calls K in a row from i*K")
+	vipFmt    = flag.String("vip", "vip/{ip}:80", "with -on-demand: name of a service's virtual host; {ip} is its address")
+	vipBase   = flag.String("vip-base", "240.0.0.0", "with -on-demand: the address before that of service 0")
 	wantTypes = map[string]bool{}
 )
 
@@ -128,6 +132,9 @@ type client struct {
 	rdsNames   map[string]bool
 	withHosts  map[string]bool // route configurations that have their virtual hosts by VHDS
 	gotHosts   map[string]bool // those of them of which a virtual host came
+	wanted     []string        // virtual hosts asked for by name
+	missing    map[string]bool // those of them that did not come yet
+	callsFirst bool            // it calls service 0, the one that trials edit
 	weights    string          // of the newest route with weights that changed
 	ver, nonce [5]string
 	subscribed [5]bool
@@ -145,11 +152,16 @@ func repl(s string, i int, ip, ns string) string {
 	return strings.NewReplacer("{i}", strconv.Itoa(i), "{ip}", ip, "{ns}", ns).Replace(s)
 }
 
-func newClient(i int) *client {
-	b := net.ParseIP(*ipBase).To4()
+// address: the nth after base.
+func address(base string, n int) string {
+	b := net.ParseIP(base).To4()
 	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	v += uint32(i) + 1
-	ip := net.IPv4(byte(v>>24), byte(v>>16), byte(v>>8), byte(v)).String()
+	v += uint32(n)
+	return net.IPv4(byte(v>>24), byte(v>>16), byte(v>>8), byte(v)).String()
+}
+
+func newClient(i int) *client {
+	ip := address(*ipBase, i+1)
 	ns := *nsFmt
 	if strings.Contains(ns, "%d") {
 		ns = fmt.Sprintf(ns, i%*nss)
@@ -164,6 +176,14 @@ func newClient(i int) *client {
 	}
 	c.edsNames, c.rdsNames = map[string]bool{}, map[string]bool{}
 	c.withHosts, c.gotHosts = map[string]bool{}, map[string]bool{}
+	c.missing = map[string]bool{}
+	for k := 0; k < *onDemand; k++ {
+		service := (i**onDemand + k) % *services
+		c.callsFirst = c.callsFirst || service == 0
+		name := strings.ReplaceAll(*vipFmt, "{ip}", address(*vipBase, service+1))
+		c.wanted = append(c.wanted, name)
+		c.missing[name] = true
+	}
 	return c
 }
 
@@ -282,6 +302,7 @@ func (c *client) handle(b []byte) error {
 		if t == 4 {
 			table, _, _ := strings.Cut(x.name, "/")
 			c.gotHosts[table] = true
+			delete(c.missing, x.name)
 		}
 	}
 	for _, n := range r.removed {
@@ -367,6 +388,12 @@ func (c *client) handle(b []byte) error {
 		if err := c.subscribe(4, nil, nil); err != nil {
 			return err
 		}
+		// what requests would ask for, one by one; names after a wildcard leave it as it is
+		if len(c.wanted) > 0 {
+			if err := c.subscribe(4, c.wanted, nil); err != nil {
+				return err
+			}
+		}
 	}
 	if c.ready.Load() == 0 {
 		cds := !wantTypes["cds"] || c.subscribed[0] && len(c.have[0]) > 0
@@ -376,7 +403,7 @@ func (c *client) handle(b []byte) error {
 		}
 		lds := !wantTypes["lds"] || c.subscribed[2] && (len(c.have[2]) > 0 || t == 2)
 		rds := !wantTypes["rds"] || lds && len(c.have[3]) >= len(c.rdsNames)
-		if cds && eds && lds && rds && len(c.gotHosts) >= len(c.withHosts) {
+		if cds && eds && lds && rds && len(c.gotHosts) >= len(c.withHosts) && len(c.missing) == 0 {
 			c.ready.Store(now)
 		}
 	}
@@ -566,7 +593,7 @@ func main() {
 				log.Printf("client %d: stream ended: %v; retry in 1s", c.i, err)
 				n := newClient(c.i) // forget the state, as a restarted proxy
 				c.have, c.edsNames, c.rdsNames = n.have, n.edsNames, n.rdsNames
-				c.withHosts, c.gotHosts = n.withHosts, n.gotHosts
+				c.withHosts, c.gotHosts, c.missing = n.withHosts, n.gotHosts, n.missing
 				c.ver, c.nonce, c.subscribed = n.ver, n.nonce, n.subscribed
 				time.Sleep(time.Second)
 			}
@@ -635,6 +662,20 @@ func main() {
 	}
 }
 
+// holders: how many proxies hold service 0, which trials edit.
+func holders(cs []*client) int {
+	if *onDemand == 0 {
+		return len(cs)
+	}
+	n := 0
+	for _, c := range cs {
+		if c.callsFirst {
+			n++
+		}
+	}
+	return n
+}
+
 func waitQuiet(q time.Duration, dl time.Time) {
 	start := time.Now().UnixNano()
 	for time.Now().Before(dl) {
@@ -668,7 +709,9 @@ func trial(name, cmd string, cs []*client, rec *atomic.Int64) {
 	}
 	dl := t0.Add(*trialTO)
 	n := 0
-	noop := strings.HasPrefix(name, "noop")
+	expected := holders(cs)
+	// nobody calls a service that is new
+	noop := strings.HasPrefix(name, "noop") || *onDemand > 0 && strings.HasPrefix(name, "new")
 	for time.Now().Before(dl) {
 		n = 0
 		for _, c := range cs {
@@ -676,7 +719,7 @@ func trial(name, cmd string, cs []*client, rec *atomic.Int64) {
 				n++
 			}
 		}
-		if n == len(cs) || noop && time.Since(t0) > 3*time.Second {
+		if n >= expected && !noop || noop && time.Since(t0) > 3*time.Second {
 			break
 		}
 		time.Sleep(2 * time.Millisecond)
@@ -693,7 +736,7 @@ func trial(name, cmd string, cs []*client, rec *atomic.Int64) {
 	sort.Float64s(first)
 	sort.Float64s(last)
 	r := map[string]any{"phase": "change", "trial": name, "changed_clients": n, "t0_unix_us": t0.UnixMicro(),
-		"cmd_ms": r3(float64(t1.Sub(t0).Microseconds()) / 1e3), "reconnects": rec.Load() - r0,
+		"holders": expected, "cmd_ms": r3(float64(t1.Sub(t0).Microseconds()) / 1e3), "reconnects": rec.Load() - r0,
 		"first_ms": pct(first, 0), "p50_ms": pct(last, .5), "last_ms": pct(last, 1)}
 	weights := map[string]int{}
 	for _, c := range cs {

@@ -1,0 +1,38 @@
+"""`python -m bench NAME`: measure, print a table (or `-o json`), and keep it with `--save`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from bench import control_plane, results
+from bench.building import CannotMeasureError
+
+MEASURED = {control_plane.NAME: control_plane}
+
+
+def main() -> int:
+    """Exit code 0, or 1 with a sentence."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    names = parser.add_subparsers(dest="name", required=True)
+    for name, module in MEASURED.items():
+        one = names.add_parser(name, help=(module.__doc__ or "").partition("\n")[0])
+        module.arguments(one)
+        one.add_argument("-o", "--output", choices=("text", "json"), default="text")
+        one.add_argument("--save", action="store_true", help="put the rows into bench/results")
+    given = parser.parse_args()
+    module = MEASURED[given.name]
+    try:
+        rows = module.run(given)
+    except CannotMeasureError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(rows, indent=1) if given.output == "json" else module.text(rows))
+    if given.save:
+        print(f"saved: {results.save(given.name, rows)}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
