@@ -10,7 +10,7 @@ from msgspec import structs
 
 from tulle.compile.addresses import singles
 from tulle.compile.destinations import destinations_for, treatment
-from tulle.compile.scope import MESH, mesh_routes, service_table
+from tulle.compile.scope import MESH, mesh_routes, routes_of, service_found, service_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
@@ -26,7 +26,7 @@ from tulle.model.intent import (
     Service,
     Target,
 )
-from tulle.model.keys import selects
+from tulle.model.keys import ServiceKey, selects
 from tulle.model.plan import Route, RouteTable, Send, VirtualHost, WeightedTarget
 from tulle.xds.names import outbound
 
@@ -46,11 +46,18 @@ def hosts_on(db: Database, view: OutboundView, port: int) -> tuple[str, ...]:
     """Hosts that the shared table of a port answers for."""
     table = service_table(db, view.cluster, view.namespace)
     found = {key.host for key, protocol in table.ports.get(port, ()) if protocol.is_http}
-    if port == ROUTES_WITHOUT_SERVICE_PORT:
-        routes = mesh_routes(db, view.cluster, view.namespace)
-        claimed = (*routes.exact, *(wildcard for wildcard, _ in routes.wildcards))
-        found |= {host for host in claimed if host not in table.hosts and host != "*"}  # `*` is the catch-all's
-    return tuple(sorted(found))
+    return tuple(sorted(found.union(routed_only(db, view, port))))
+
+
+@query
+def routed_only(db: Database, view: OutboundView, port: int) -> tuple[str, ...]:
+    """Hosts of a port that only route sets name."""
+    if port != ROUTES_WITHOUT_SERVICE_PORT:
+        return ()
+    hosts = service_table(db, view.cluster, view.namespace).hosts
+    routes = mesh_routes(db, view.cluster, view.namespace)
+    claimed = (*routes.exact, *(wildcard for wildcard, _ in routes.wildcards))
+    return tuple(sorted({host for host in claimed if host not in hosts and host != "*"}))  # `*` is the catch-all's
 
 
 @query
@@ -62,16 +69,23 @@ def route_table(db: Database, view: OutboundView, port: int) -> RouteTable:
 @query
 def virtual_host(db: Database, view: OutboundView, port: int, host: str) -> VirtualHost:
     """One host on one port. Depends on that host's service, routes and destinations only."""
-    key = service_table(db, view.cluster, view.namespace).hosts.get(host)
+    key = service_of(db, view.cluster, view.namespace, host)
     found = service(db, key) if key else None
     chosen = _route_set(db, view, host)
     routes = tuple(_mesh_routes_of(db, view, port, chosen)) if chosen else ()
     origins = tuple(item.origin for item in (found, chosen) if item)
     if not routes:  # no rule is for this port and client: as if there were none (Istio)
         routes = (_straight_to(found, port),) if found else unknown_host(db).routes
-    contested = contested_names(db, view, port)
-    names = tuple(name for name in _domains(found, host, view.namespace) if contested.get(name, host) == host)
+    lost = names_lost(db, view, port, host)
+    names = tuple(name for name in _domains(found, host, view.namespace) if name not in lost)
     return VirtualHost(host, names, routes, origins)
+
+
+@query
+def names_lost(db: Database, view: OutboundView, port: int, host: str) -> frozenset[str]:
+    """Names of a host that another host of the port answers for; usually none."""
+    contested = contested_names(db, view, port)
+    return frozenset(name for name, owner in contested.items() if owner != host)
 
 
 @query
@@ -82,15 +96,21 @@ def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str,
     """
     owners: dict[str, str] = {}
     contested: dict[str, str] = {}
-    table = service_table(db, view.cluster, view.namespace)
     hosts = hosts_on(db, view, port)
     for host in hosts:
-        key = table.hosts.get(host)
-        for name in _domains(service(db, key) if key else None, host, view.namespace):
+        key = service_of(db, view.cluster, view.namespace, host)
+        is_own = key is not None and key.namespace == view.namespace
+        for name in names_of(db, key, view.namespace if is_own else "") if key else (host,):
             owner = owners.setdefault(name, host)
             if owner != host:
                 contested[name] = owners[name] = name if name in hosts else owner
     return contested
+
+
+@query
+def names_of(db: Database, key: ServiceKey, namespace: str) -> tuple[str, ...]:
+    """Every name of a service that a client of a namespace may use."""
+    return _domains(service(db, key), key.host, namespace)
 
 
 @query
@@ -147,7 +167,7 @@ def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], st
     """
 
     def place(target: Target) -> str:
-        key = service_table(db, view.cluster, view.namespace).find(target.host)
+        key = service_found(db, view.cluster, view.namespace, target.host)
         number = target.port or port
         subset = target.subset
         if key is not None:
@@ -163,7 +183,7 @@ def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], st
 
 def _route_set(db: Database, view: OutboundView, host: str) -> RouteSet | None:
     """The first of the host with HTTP rules: sidecars do not merge (Istio)."""
-    keys = mesh_routes(db, view.cluster, view.namespace).find(host)
+    keys = routes_of(db, view.cluster, view.namespace, host)
     return next((found for key in keys if (found := route_set(db, key)) and found.http), None)
 
 

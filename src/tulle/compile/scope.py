@@ -34,6 +34,8 @@ class ServiceTable(Struct, frozen=True):
     ports: Mapping[int, tuple[tuple[ServiceKey, PortProtocol], ...]]
     wildcards: tuple[str, ...]
     """Wildcard hosts, longest first."""
+    places: Mapping[str, tuple[ServiceKey, ...]]
+    """By the namespace they are of, sorted."""
 
     def find(self, host: str) -> ServiceKey | None:
         """The service of a host name: exact, or the longest wildcard that covers it."""
@@ -99,7 +101,39 @@ def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
             for number, protocol in item.ports:
                 ports.setdefault(number, []).append((item.key, protocol))
     wildcards = sorted((host for host in hosts if host.startswith("*")), key=lambda host: (-len(host), host))
-    return ServiceTable(hosts, {number: tuple(sorted(found)) for number, found in ports.items()}, tuple(wildcards))
+    places: dict[str, list[ServiceKey]] = {}
+    for key in sorted(hosts.values()):
+        places.setdefault(key.namespace, []).append(key)
+    return ServiceTable(
+        hosts,
+        {number: tuple(sorted(found)) for number, found in ports.items()},
+        tuple(wildcards),
+        {place: tuple(keys) for place, keys in sorted(places.items())},
+    )
+
+
+@query
+def service_of(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
+    """The service that clients of a namespace call by exactly this host. Cuts off what happens to others."""
+    return service_table(db, cluster, namespace).hosts.get(host)
+
+
+@query
+def service_found(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
+    """The same, by the longest wildcard too."""
+    return service_table(db, cluster, namespace).find(host)
+
+
+@query
+def services_seen(db: Database, cluster: str, namespace: str, place: str) -> tuple[ServiceKey, ...]:
+    """Services of one namespace (`place`) that clients of another see, sorted."""
+    return service_table(db, cluster, namespace).places.get(place, ())
+
+
+@query
+def routes_of(db: Database, cluster: str, namespace: str, host: str) -> tuple[ObjectKey, ...]:
+    """Route sets that apply to a host for sidecars of a namespace, by precedence."""
+    return mesh_routes(db, cluster, namespace).find(host)
 
 
 @query
@@ -167,6 +201,17 @@ def _label_keys_in(db: Database, cluster: str, namespace: str) -> frozenset[str]
         found = destination(db, claim.key)
         keys.update(name for name, _ in (found.selector if found else ()))
     return frozenset(keys)
+
+
+@query
+def source_namespaces(db: Database, key: ObjectKey) -> frozenset[str]:
+    """Namespaces that a route set's matches ask clients to be in."""
+    found = route_set(db, key)
+    if found is None:
+        return frozenset()
+    http = (match.source_namespace for rule in found.http for match in rule.matches)
+    streams = (match.source_namespace for rule in (*found.tls, *found.tcp) for match in rule.matches)
+    return frozenset((*http, *streams)) - {""}
 
 
 @query

@@ -15,7 +15,8 @@ from tulle.compile.envoy import clusters as envoy_clusters
 from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
-from tulle.compile.scope import service_table
+from tulle.compile.onlookers import onlooker
+from tulle.compile.scope import service_ports_in, service_table, services_seen
 from tulle.compile.views import GatewayView, OutboundView, View
 from tulle.dialects.inputs import settings
 from tulle.engine import Database, query
@@ -48,7 +49,7 @@ def resources_of(db: Database, view: View) -> Mapping[TypeUrl, ByName]:
 def clusters_held(db: Database, view: View) -> ByName:
     """Clusters: of every visible service, of the workload's own ports, and the fixed ones."""
     made = [_fixed_clusters(db)]
-    made += [namespace_clusters(db, view.outbound, place) for place in _places(db, view.outbound)]
+    made += [namespace_clusters(db, eyes, place) for eyes, place in _seen(db, view.outbound)]
     if view.inbound:
         made.append(local_clusters(db, view.inbound))
     return _by_name(made)
@@ -57,7 +58,7 @@ def clusters_held(db: Database, view: View) -> ByName:
 @query
 def assignments_held(db: Database, view: OutboundView) -> ByName:
     """Endpoints of every cluster that has them sent."""
-    return _by_name(namespace_assignments(db, view, place) for place in _places(db, view))
+    return _by_name(namespace_assignments(db, eyes, place) for eyes, place in _seen(db, view))
 
 
 @query
@@ -66,7 +67,7 @@ def listeners_held(db: Database, view: View) -> ByName:
     if view.gateway:
         return _by_name([_gateway_listeners(db, view.gateway, view.outbound)])
     made = [_shared_listeners(db, view.outbound)]
-    made += [namespace_listeners(db, view.outbound, place) for place in _places(db, view.outbound)]
+    made += [namespace_listeners(db, eyes, place) for eyes, place in _seen(db, view.outbound)]
     if view.inbound:
         made.append(_inbound_listener(db, view.inbound))
     return _by_name(made)
@@ -103,7 +104,8 @@ def hosts_held(db: Database, view: View) -> ByName:
         return _by_name(made)
     for port in outbound.http_ports(db, view.outbound):
         made.append((_waiting(str(port)),))
-        made.append(port_hosts(db, view.outbound, port))
+        made += [namespace_hosts(db, eyes, port, place) for eyes, place in _seen(db, view.outbound)]
+        made.append(other_hosts(db, view.outbound, port))
     for key, port in sniffed_ports(db, view.outbound):
         table = outbound.table_of(key.host, port)
         made.append((_waiting(table), _sniffed_host(db, view.outbound, port, key.host)))
@@ -132,7 +134,7 @@ def namespace_clusters(db: Database, view: OutboundView, place: str) -> Resource
     """Clusters of one namespace's services: a bundle, so that lists stay short."""
     return tuple(
         made
-        for key in services_seen(db, view, place)
+        for key in services_seen(db, view.cluster, view.namespace, place)
         for made in service_clusters(db, key, destinations_for(db, view, key), view.is_gateway)
     )
 
@@ -142,7 +144,7 @@ def namespace_assignments(db: Database, view: OutboundView, place: str) -> Resou
     """Endpoints of one namespace's services."""
     return tuple(
         made
-        for key in services_seen(db, view, place)
+        for key in services_seen(db, view.cluster, view.namespace, place)
         for made in service_assignments(db, key, destinations_for(db, view, key), view.is_gateway)
     )
 
@@ -150,14 +152,11 @@ def namespace_assignments(db: Database, view: OutboundView, place: str) -> Resou
 @query
 def namespace_listeners(db: Database, view: OutboundView, place: str) -> Resources:
     """Listeners of one namespace's service addresses."""
-    return tuple(made for key in services_seen(db, view, place) for made in _service_listeners(db, view, key))
-
-
-@query
-def services_seen(db: Database, view: OutboundView, place: str) -> tuple[ServiceKey, ...]:
-    """Services of one namespace that a view sees."""
-    hosts = service_table(db, view.cluster, view.namespace).hosts
-    return tuple(sorted(key for key in hosts.values() if key.namespace == place))
+    return tuple(
+        made
+        for key in services_seen(db, view.cluster, view.namespace, place)
+        for made in _service_listeners(db, view, key)
+    )
 
 
 @query
@@ -175,9 +174,20 @@ def sniffed_ports(db: Database, view: OutboundView) -> tuple[tuple[ServiceKey, i
 
 
 @query
-def port_hosts(db: Database, view: OutboundView, port: int) -> Resources:
-    """Virtual hosts of a shared table."""
-    return tuple(host_resource(db, view, port, host) for host in routes.hosts_on(db, view, port))
+def namespace_hosts(db: Database, view: OutboundView, port: int, place: str) -> Resources:
+    """Virtual hosts of one namespace's services in a shared table."""
+    seen = frozenset(services_seen(db, view.cluster, view.namespace, place))
+    return tuple(
+        host_resource(db, view, port, item.key.host)
+        for item in service_ports_in(db, view.cluster, place)
+        if item.key in seen and any(number == port and protocol.is_http for number, protocol in item.ports)
+    )
+
+
+@query
+def other_hosts(db: Database, view: OutboundView, port: int) -> Resources:
+    """Virtual hosts of names that only routes declare."""
+    return tuple(host_resource(db, view, port, host) for host in routes.routed_only(db, view, port))
 
 
 @query
@@ -263,8 +273,13 @@ def _waiting(table: str) -> Resource:
 
 
 def _places(db: Database, view: OutboundView) -> Iterator[str]:
-    hosts = service_table(db, view.cluster, view.namespace).hosts
-    yield from sorted({key.namespace for key in hosts.values()})
+    yield from service_table(db, view.cluster, view.namespace).places
+
+
+def _seen(db: Database, view: OutboundView) -> Iterator[tuple[OutboundView, str]]:
+    """Namespaces of services, and whose view of them this one shares."""
+    for place in _places(db, view):
+        yield onlooker(db, view, place), place
 
 
 def _resource(message: Message) -> Resource:
