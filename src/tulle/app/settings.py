@@ -4,12 +4,14 @@ Knows names and ranges; what a setting means is said where it is read.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from tulle.identity.moves import Timing
+from tulle.model.intent import Depth
 from tulle.model.objects import MeshSettings
 
 _MESH = MeshSettings()
@@ -30,6 +32,10 @@ class Settings(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
     max_connection_age_seconds: int = _MESH.max_connection_age_seconds
     default_retry_attempts: int = _MESH.default_retry_attempts
     http_trust_denials: bool = True
+    depth: Depth = _MESH.depth
+    discovery: Literal["full", "on-demand"] = "full"
+    """Whether sidecars hold everything they may call, or what they have called."""
+    service_cidrs: tuple[str, ...] = _MESH.service_cidrs
     leaf_ttl_seconds: float = 24 * 3600.0
     """Life of a workload's certificate; it is renewed between half and four fifths of it."""
     bundle_settle_seconds: float = 10.0

@@ -6,11 +6,12 @@ for the host decides, and destinations of one host in one namespace are merged.
 
 from msgspec import Struct, structs
 
+from tulle.compile.depth import Reach, depth_rules, reach
 from tulle.compile.scope import destination_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.destination_rule import destination
-from tulle.dialects.kubernetes import endpoints, service, workload, workloads_selected
+from tulle.dialects.kubernetes import endpoints, service, workloads_selected
 from tulle.engine import Database, query
 from tulle.model.intent import (
     ClientTls,
@@ -84,21 +85,44 @@ def clusters_of(
     for port in found.ports:
         if port.protocol is PortProtocol.UDP:
             continue
-        made.append(_cluster(db, found, port, how, None))
-        made.extend(_cluster(db, found, port, how, subset) for subset in how.subsets)
+        is_relayed = _suits(port.protocol, at_gateway) and relays_http(db, found, port.number)
+        made.extend(_cluster(db, found, port, how, subset, is_relayed=is_relayed) for subset in (None, *how.subsets))
     return tuple(made)
 
 
 @query
-def mesh_coverage(db: Database, key: ServiceKey, port: int) -> MeshTls:
-    """Whether the endpoints of a port have sidecars: all, none, or some. No endpoints count as all.
+def met_at(db: Database, key: ServiceKey, port: int) -> frozenset[Reach]:
+    """What connections to a port meet: at the workloads that are selected, and at endpoints given otherwise.
 
-    Selected workloads that are not ready count too, so that the mode does not change while a service starts or fails.
+    Selected workloads that are not ready count too, so that nothing changes while a service starts or fails.
     """
-    have = {endpoint.has_sidecar for endpoint in endpoints(db, key, port)} | _selected_have(db, key)
+    found = service(db, key)
+    chosen: tuple[WorkloadKey, ...] = ()
+    if found and found.selector:
+        chosen = workloads_selected(db, key.cluster, key.namespace, found.selector)
+    met = {known for item in chosen if (known := reach(db, item)) is not None}
+    selected = set(chosen)
+    for endpoint in endpoints(db, key, port):
+        if endpoint.workload is None or endpoint.workload not in selected:
+            known = reach(db, endpoint.workload) if endpoint.workload else None
+            met.add(known or (Reach.PARSES if endpoint.has_sidecar else Reach.BARE))
+    return frozenset(met)
+
+
+def mesh_coverage(db: Database, key: ServiceKey, port: int) -> MeshTls:
+    """Whether the endpoints of a port have sidecars: all, none, or some. No endpoints count as all."""
+    have = {found is not Reach.BARE for found in met_at(db, key, port)}
     if have == {True, False}:
         return MeshTls.BY_ENDPOINT
     return MeshTls.NEVER if have == {False} else MeshTls.ALWAYS
+
+
+def relays_http(db: Database, found: Service, port: int) -> bool:
+    """Whether every sidecar behind an HTTP port relays it. Without any, whether one with the selector's labels would."""
+    met = met_at(db, found.key, port) - {Reach.BARE}
+    if met or found.selector is None or found.is_external:
+        return met == {Reach.RELAYS}
+    return depth_rules(db, found.key.cluster, found.key.namespace).relays(None, found.selector)
 
 
 @query
@@ -113,20 +137,6 @@ def identities(db: Database, key: ServiceKey, port: int) -> tuple[str, ...]:
     return tuple(sorted(f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}" for namespace, account in accounts))
 
 
-def _selected_have(db: Database, key: ServiceKey) -> set[bool]:
-    found = service(db, key)
-    if found is None or not found.selector:
-        return set()
-    chosen = workloads_selected(db, key.cluster, key.namespace, found.selector)
-    return {is_in_mesh for item in chosen if (is_in_mesh := _has_sidecar(db, item)) is not None}
-
-
-@query
-def _has_sidecar(db: Database, key: WorkloadKey) -> bool | None:
-    found = workload(db, key)
-    return found.has_sidecar if found else None
-
-
 def name_of(found: Service) -> ServiceName:
     """How metrics call a service: Kubernetes' name, or the host of a ServiceEntry."""
     name = found.key.host.split(".", 1)[0] if found.is_kubernetes else found.key.host
@@ -138,7 +148,9 @@ def _applies(db: Database, view: OutboundView, key: ObjectKey) -> bool:
     return found is not None and selects(found.selector, view.labels)
 
 
-def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, subset: Subset | None) -> Cluster:
+def _cluster(
+    db: Database, found: Service, port: ServicePort, how: Treatment, subset: Subset | None, *, is_relayed: bool
+) -> Cluster:
     key = found.key
     base = _at_port(how.policy, port.number)
     tls, policies = base.tls, base.policies
@@ -150,10 +162,13 @@ def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, su
     subset_name, labels = (subset.name, subset.labels) if subset else ("", ())
     mesh = _mesh_tls(db, found, port.number, tls)
     discovery = _discovery(found)
+    asked = _http2_asked(policies)
+    if mesh is MeshTls.NEVER or (asked and port.protocol is PortProtocol.HTTP):
+        is_relayed = False  # HTTP/2 between the sidecars was asked for, whatever the workload speaks
     return Cluster(
         name=outbound(port.number, key.host, subset_name),
         discovery=discovery,
-        upstream=_upstream(port.protocol, mesh, policies),
+        upstream=_upstream(port.protocol, MeshTls.NEVER if is_relayed else mesh, asked),
         mesh_tls=mesh,
         service=name_of(found),
         origins=(found.origin, *how.origins, *((subset.origin,) if subset else ())),
@@ -164,6 +179,7 @@ def _cluster(db: Database, found: Service, port: ServicePort, how: Treatment, su
         endpoints=_dns_endpoints(db, found, port, labels) if _is_dns(discovery) else (),
         source=(key, port.number, labels) if discovery is Discovery.EDS else None,
         policies=policies,
+        is_relayed=is_relayed,
     )
 
 
@@ -218,15 +234,22 @@ def _mesh_tls(db: Database, found: Service, port: int, tls: ClientTls | None) ->
     return coverage
 
 
-def _upstream(protocol: PortProtocol, mesh: MeshTls, policies: tuple[object, ...]) -> Upstream:
+def _http2_asked(policies: tuple[object, ...]) -> bool | None:
+    """Istio's h2UpgradePolicy."""
+    return next((one for policy in policies if (one := getattr(policy, "upgrade_to_http2", None)) is not None), None)
+
+
+def _suits(protocol: PortProtocol, at_gateway: bool) -> bool:
+    """Whether workloads may be sent what a client speaks: browsers speak HTTP/2 to a gateway, a port of `http` may not."""
+    return protocol.is_http and not (at_gateway and protocol is PortProtocol.HTTP)
+
+
+def _upstream(protocol: PortProtocol, mesh: MeshTls, http2_asked: bool | None) -> Upstream:
     if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
         return Upstream.HTTP2
     if protocol in (PortProtocol.HTTP, PortProtocol.AUTO):
-        asked = next(
-            (one for policy in policies if (one := getattr(policy, "upgrade_to_http2", None)) is not None), None
-        )
-        if asked is not None:  # Istio's h2UpgradePolicy
-            return Upstream.HTTP2 if asked else Upstream.HTTP1
+        if http2_asked is not None:
+            return Upstream.HTTP2 if http2_asked else Upstream.HTTP1
         by_coverage = {
             MeshTls.ALWAYS: Upstream.HTTP2,
             MeshTls.BY_ENDPOINT: Upstream.HTTP1,

@@ -5,12 +5,14 @@ The answer carries no address and no name of the workload, so replicas of one De
 
 from typing import Any
 
+from tulle.compile.depth import DepthRules, depth_rules
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.security import authorizations_in, peer_authentications_in
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.engine import Database, query
-from tulle.model.intent import InboundMtls, MtlsMode, PeerAuthentication, PortProtocol, Service, Workload
+from tulle.model.intent import Depth, InboundMtls, MtlsMode, PeerAuthentication, PortProtocol, Service, Workload
 from tulle.model.keys import Labels, WorkloadKey, selects
+from tulle.model.origin import Origin
 from tulle.model.plan import Inbound, InboundPort, ServiceName
 
 CAPTURE_PORTS = frozenset((15001, 15006))
@@ -28,15 +30,17 @@ def inbound_of(db: Database, key: WorkloadKey) -> Inbound | None:
     origins = tuple(policy.origin for policy in policies)
     if mtls.origin:
         origins = (mtls.origin, *origins)
+    rules = depth_rules(db, key.cluster, key.namespace)
     ports: dict[int, InboundPort] = {}
     for item in services_in(db, key.cluster, key.namespace):
         if item.selector and selects(item.selector, found.labels):
             for number, protocol in _ports_at(item, found):
                 service = _named(item)
-                ports.setdefault(
-                    number,
-                    InboundPort(number, protocol, mtls.at(number), service, policies, (item.origin, *origins)),
-                )
+                if number not in ports:
+                    depth, raised_by = _depth_at(protocol, found, rules)
+                    at = (item.origin, *origins)
+                    mode = mtls.at(number)
+                    ports[number] = InboundPort(number, protocol, mode, service, policies, at, depth, raised_by)
     for number, mode in mtls.ports:
         if number not in ports and number not in CAPTURE_PORTS:
             ports[number] = InboundPort(number, PortProtocol.AUTO, mode, None, policies, origins)
@@ -67,6 +71,14 @@ def policies_on(db: Database, cluster: str, namespace: str, labels: Labels) -> t
         for item in authorizations_in(db, cluster, place)
         if selects(item.selector, labels)
     )
+
+
+def _depth_at(protocol: PortProtocol, found: Workload, rules: DepthRules) -> tuple[Depth | None, Origin | None]:
+    """The depth asked for, and what raises it. Where HTTP is only sniffed it is always parsed."""
+    if not protocol.is_http:
+        return None, None
+    depth = found.depth or rules.default
+    return depth, rules.raised_by(depth, found.labels)
 
 
 def _oldest(found: tuple[PeerAuthentication, ...], labels: Labels) -> PeerAuthentication | None:

@@ -96,6 +96,17 @@ class Service(Struct, frozen=True):
     """A Kubernetes Service (short names work) rather than a ServiceEntry host."""
 
 
+class Depth(StrEnum):
+    """How much of HTTP the sidecars of the mesh parse (docs/decisions/0009)."""
+
+    FULL = "full"
+    """Client's and server's sidecar both."""
+    ONCE = "once"
+    """The client's; the server's relays unless something in force there needs HTTP."""
+    L4 = "l4"
+    """Neither, unless something needs it."""
+
+
 class WorkloadPort(Struct, frozen=True):
     """A declared container port."""
 
@@ -123,6 +134,8 @@ class Workload(Struct, frozen=True):
     origin: Origin
     locality: str = ""
     network: str = ""
+    depth: Depth | None = None
+    """What it asks for itself; None: as its namespace or the mesh says."""
 
 
 class Endpoint(Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from tulle.model.intent import HttpMatch, MtlsMode, PortProtocol, Redirect, Respond, Rewrite
+from tulle.model.intent import Depth, HttpMatch, MtlsMode, PortProtocol, Redirect, Respond, Rewrite
 from tulle.model.keys import Labels, ServiceKey
 from tulle.model.origin import Origin
 
@@ -92,6 +92,8 @@ class Cluster(Struct, frozen=True):
     source: tuple[ServiceKey, int, Labels] | None = None
     """EDS: the service, its port and the subset's labels."""
     policies: tuple[Any, ...] = ()
+    is_relayed: bool = False
+    """HTTP towards sidecars that do not parse it: the workload's own protocol inside mTLS."""
 
 
 class WeightedTarget(Struct, frozen=True):
@@ -205,6 +207,15 @@ class InboundPort(Struct, frozen=True):
     policies: tuple[Any, ...]
     """In force at this port."""
     origins: tuple[Origin, ...]
+    depth: Depth | None = None
+    """How deep the sidecar was asked to look; None: not declared as HTTP, there is nothing to choose."""
+    raised_by: Origin | None = None
+    """What needs HTTP all the same."""
+
+    @property
+    def relays(self) -> bool:
+        """HTTP from sidecars passes as bytes."""
+        return self.depth not in (None, Depth.FULL) and self.raised_by is None
 
 
 class Inbound(Struct, frozen=True):

@@ -57,5 +57,7 @@ class Kind(Struct, frozen=True):
     """As `http_filters`, for inbound HTTP chains."""
     on_inbound_route: Callable[[Sequence[Any]], RouteFragment] | None = None
     """All specs of the kind that apply to a workload port: enabled on its inbound route, so that an edit drains nothing."""
+    needs_http: Callable[[Any], bool] | None = None
+    """Whether one spec in force at a workload's port cannot be obeyed without parsing HTTP; None: never."""
     inbound_network_filters: Callable[[Sequence[Any]], Sequence[tuple[str, Message]]] | None = None
     """All specs of the kind that apply to a workload port that speaks TCP: network filters before the proxy."""

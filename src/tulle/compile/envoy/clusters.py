@@ -27,6 +27,10 @@ _ALPN = {
     Upstream.SAME: ("istio-http/1.1", "istio", "http/1.1"),
     Upstream.TCP: ("istio",),
 }
+_RELAYED_IDLE = timedelta(seconds=4)
+"""Shorter than most servers keep a connection that rests (5 s and more), so that no request meets one that closes."""
+_RELAYED_AGE = timedelta(seconds=30)
+"""Nobody tells the client that a sidecar which relays is leaving: connections are renewed before it has left."""
 _APPLICATION_ALPN = {
     Upstream.HTTP2: ("h2",),
     Upstream.HTTP1: ("http/1.1",),
@@ -151,7 +155,8 @@ def _transport(plan: Cluster, settings: MeshSettings) -> dict[str, Any]:
     if plan.mesh_tls is MeshTls.NEVER:
         return {}
     domains = (settings.trust_domain, *settings.trust_domain_aliases)
-    mesh = tls.mesh_upstream(plan.sni, _ALPN[plan.upstream], plan.subject_alt_names, domains)
+    alpn = tls.MESH_TCP_ALPN[:1] if plan.is_relayed else _ALPN[plan.upstream]
+    mesh = tls.mesh_upstream(plan.sni, alpn, plan.subject_alt_names, domains)
     if plan.mesh_tls is MeshTls.ALWAYS:
         return {"transport_socket": mesh}
     return {
@@ -165,11 +170,15 @@ def _transport(plan: Cluster, settings: MeshSettings) -> dict[str, Any]:
 
 
 def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "api.Any":
+    if plan.is_relayed:
+        http.setdefault("max_connection_duration", _RELAYED_AGE)
+        if plan.upstream is not Upstream.HTTP2:  # which says good-bye before it closes
+            http.setdefault("idle_timeout", _RELAYED_IDLE)
     if plan.mesh_tls is not MeshTls.NEVER:
         http.setdefault("max_connection_duration", timedelta(seconds=settings.max_connection_age_seconds))
     options = api.HttpProtocolOptions(
         common_http_protocol_options=api.CoreHttpProtocolOptions(**http),
-        http_filters=observing.leaving_filters() if plan.mesh_tls is MeshTls.NEVER else [],
+        http_filters=observing.leaving_filters() if plan.is_relayed or plan.mesh_tls is MeshTls.NEVER else [],
     )
     if plan.originate and not plan.originate.sni:  # of a wildcard: each request's host, which must be the server's name
         options.upstream_http_protocol_options.auto_sni = True

@@ -12,7 +12,7 @@ from typing import Any
 from tulle.compile.envoy import clusters, observing, tls
 from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_network, network
 from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
-from tulle.model.intent import MtlsMode, PortProtocol
+from tulle.model.intent import Depth, MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
 from tulle.xds import api
@@ -109,7 +109,7 @@ def _chains(port: InboundPort, settings: MeshSettings) -> Iterator["api.FilterCh
             yield _http_chain(port, settings, _TLS, tls.MESH_HTTP_ALPN, mtls)
             yield _tcp_chain(port, _TLS, () if strict else tls.MESH_TCP_ALPN, mtls)
         elif http:
-            yield _http_chain(port, settings, _TLS, () if strict else mesh_alpn, mtls)
+            yield from _declared_http(port, settings, mtls, strict=strict)
         else:
             yield _tcp_chain(port, _TLS, () if strict else mesh_alpn, mtls)
         if strict:
@@ -122,6 +122,26 @@ def _chains(port: InboundPort, settings: MeshSettings) -> Iterator["api.FilterCh
         yield _http_chain(port, settings, _PLAIN, (), None)
     else:
         yield _tcp_chain(port, _PLAIN, (), None)
+
+
+def _declared_http(
+    port: InboundPort, settings: MeshSettings, mtls: "api.TransportSocket", *, strict: bool
+) -> Iterator["api.FilterChain"]:
+    """A port that is declared HTTP, over mTLS. What arrives as bytes is parsed all the same where something needs HTTP.
+
+    The chain of HTTP is the same whether bytes are relayed or parsed beside it, so that a policy which comes or goes
+    drains only connections that it is about.
+    """
+    if port.depth in (None, Depth.FULL):
+        yield _http_chain(port, settings, _TLS, () if strict else (*tls.MESH_HTTP_ALPN, *tls.MESH_TCP_ALPN), mtls)
+        return
+    yield _http_chain(port, settings, _TLS, tls.MESH_HTTP_ALPN, mtls)
+    if port.relays:
+        yield _tcp_chain(port, _TLS, tls.MESH_TCP_ALPN, mtls)
+    else:
+        yield _http_chain(port, settings, _TLS, tls.MESH_TCP_ALPN, mtls, kind="raised")
+    if strict:
+        yield _http_chain(port, settings, _TLS, (), mtls, kind="other")
 
 
 def _match(port: InboundPort, transport: str, alpn: tuple[str, ...]) -> "api.FilterChainMatch":
@@ -138,6 +158,8 @@ def _http_chain(
     transport: str,
     alpn: tuple[str, ...],
     socket: "api.TransportSocket | None",
+    *,
+    kind: str = "http",
 ) -> "api.FilterChain":
     table = table_name(port.port) if port.port else _OTHER
     age = timedelta(seconds=settings.max_connection_age_seconds)
@@ -166,7 +188,7 @@ def _http_chain(
     )
     hcm = network("envoy.filters.network.http_connection_manager", manager)
     return api.FilterChain(
-        name=_chain_name(port, "http", is_mesh=is_mesh),
+        name=_chain_name(port, kind, is_mesh=is_mesh),
         filter_chain_match=_match(port, transport, alpn),
         filters=[hcm],
         transport_socket=socket,

@@ -90,7 +90,7 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
 
 @cache
 def leaving_filters() -> list["api.HttpFilter"]:
-    """In front of a server that is not of the mesh: who calls is none of its business."""
+    """In front of a server that no sidecar parses for: applications do not see who calls."""
     return [
         api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer())),
         api.HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=to_any(api.UpstreamCodec())),

@@ -38,8 +38,9 @@ def mesh_upstream(
 
 def mesh_downstream(trust_domains: tuple[str, ...]) -> "api.TransportSocket":
     """Mesh mTLS from a sidecar: the peer must prove an identity of one of the mesh's trust domains."""
-    # Chains are chosen by what the client offers; this list decides what is negotiated, and codecs know `h2` only.
-    alpn = ("h2", "http/1.1", *MESH_TCP_ALPN)
+    # Chains are chosen by what the client offers; this list decides what is negotiated, and codecs know `h2` only. Of a
+    # client that offers `istio` alone nothing is: the codec then goes by the first bytes, which are the workload's own.
+    alpn = ("h2", "http/1.1")
     context = api.DownstreamTlsContext(
         common_tls_context=_mesh(alpn, _any_of(trust_domains)),
         require_client_certificate=api.BoolValue(value=True),

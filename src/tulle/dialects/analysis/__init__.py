@@ -9,11 +9,14 @@ from typing import Final
 from tulle.dialects.analysis.gateways import gateway_problems
 from tulle.dialects.analysis.routes import destination_problems, route_set_problems
 from tulle.dialects.analysis.security import authorization_problems, peer_authentication_problems
+from tulle.dialects.kubernetes.depth import depth_problems
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey
 from tulle.model.problems import Problem
 
 _ANALYSES: Final[dict[tuple[str, str], Callable[[Database, ObjectKey], tuple[Problem, ...]]]] = {
+    ("", "Namespace"): depth_problems,
+    ("", "Pod"): depth_problems,
     ("networking.istio.io", "VirtualService"): route_set_problems,
     ("networking.istio.io", "DestinationRule"): destination_problems,
     ("networking.istio.io", "Gateway"): gateway_problems,

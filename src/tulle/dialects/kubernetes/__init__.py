@@ -1,5 +1,6 @@
 """The Kubernetes dialect: core objects as services, workloads and endpoints of the mesh (see README.md)."""
 
+from tulle.dialects.kubernetes.depth import namespace_depth
 from tulle.dialects.kubernetes.injection import Injection, Role, injects
 from tulle.dialects.kubernetes.namespace_labels import namespace, namespaces
 from tulle.dialects.kubernetes.pods import EVERYWHERE
@@ -24,6 +25,7 @@ __all__ = [
     "endpoints",
     "injects",
     "namespace",
+    "namespace_depth",
     "namespaces",
     "secret_digest",
     "service",

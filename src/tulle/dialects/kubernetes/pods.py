@@ -10,6 +10,7 @@ from typing import Final
 
 from tulle.dialects.canonical import canonical_revision, canonical_service, locality
 from tulle.dialects.inputs import by_kind, by_namespace, objects
+from tulle.dialects.kubernetes.depth import depth_of
 from tulle.dialects.kubernetes.injection import INJECTED, RUNNING, SIDECAR_CONTAINER, Role, injects
 from tulle.dialects.kubernetes.namespace_labels import namespace
 from tulle.dialects.kubernetes.schema import Container, Pod
@@ -89,6 +90,7 @@ def workload_of(key: ObjectKey, found: Object, namespace_labels: Labels) -> Work
         origin=Origin(key),
         locality=locality(labels),
         network=labels.get("topology.istio.io/network", ""),
+        depth=depth_of(found.annotations),
     )
 
 

@@ -9,5 +9,6 @@ KIND = Kind(
     Authorization,
     inbound_http_filters=envoy.inbound_http_filters,
     on_inbound_route=envoy.on_inbound_route,
+    needs_http=envoy.needs_http,
     inbound_network_filters=envoy.inbound_network_filters,
 )

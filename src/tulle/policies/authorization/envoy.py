@@ -27,6 +27,13 @@ _TEMPLATE: Final = re.compile(r"(?:/(?:\{\*\}|\{\*\*\}|[A-Za-z0-9\-._~%!$&'()+,;
 _HEADER_KEY: Final = re.compile(r"request\.headers\[([^\]]+)\]\Z")
 _RULE_PLACE: Final = re.compile(r"rules\[(\d+)\]")
 _PORTS: Final = range(1, 65536)
+_KEYS_OF_CONNECTIONS: Final = frozenset(
+    (
+        *("source.ip", "source.namespace", "source.principal", "source.serviceAccount"),
+        *("destination.ip", "destination.port", "connection.sni"),
+    )
+)
+"""Conditions that are known before a request is; any other needs one, or fails closed."""
 
 T = TypeVar("T")
 Term = Callable[[str], T | None]
@@ -47,6 +54,17 @@ def on_inbound_route(specs: Sequence[Authorization]) -> RouteFragment:
 def inbound_network_filters(specs: Sequence[Authorization]) -> Sequence[tuple[str, Message]]:
     """The same for a port that speaks TCP: only the filters that have rules. Checked at the client's first byte."""
     return [(name, api.NetworkRBAC(stat_prefix=f"{name}.", rules=rules)) for name, rules in _rules(specs, is_tcp=True)]
+
+
+def needs_http(spec: Authorization) -> bool:
+    """Whether any rule asks for something that only a request has."""
+    of_request = (
+        *((source.remote_ip_blocks, source.request_principals) for rule in spec.rules for source in rule.sources),
+        *((one.hosts, one.methods, one.paths) for rule in spec.rules for one in rule.operations),
+    )
+    return any(values != Values() for found in of_request for values in found) or any(
+        one.key not in _KEYS_OF_CONNECTIONS for rule in spec.rules for one in rule.conditions
+    )
 
 
 def _rules(specs: Sequence[Authorization], *, is_tcp: bool) -> Iterator[tuple[str, "api.RBAC"]]:
