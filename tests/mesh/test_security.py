@@ -223,7 +223,7 @@ def test_labels_are_exact_at_both_reporters(mesh: LocalMesh) -> None:
             **SOURCE_SIDE,
             **TARGET_SIDE,
             **EXCHANGE,
-            "connection_security_policy": "unknown",
+            "connection_security_policy": "mutual_tls",
         },
         ("safe", "vault"): {
             "reporter": "destination",

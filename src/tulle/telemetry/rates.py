@@ -1,7 +1,7 @@
 """Two scrapes of the mesh's sidecars to rates: requests, success, latency and connections, by workload, service or edge.
 
 Pure. Metric and label names are Istio's (docs/facts/envoy.md §5). A connection's two ends both report it: the receiving side
-counts where it has a sidecar, because it sees also callers without one; the calling side counts for everything else.
+counts where its sidecar parses, because it sees also callers without one; the calling side counts for everything else.
 """
 
 from collections import defaultdict
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tulle.telemetry.exposition import Sample
 
@@ -257,9 +258,21 @@ def _is_failure(labels: Mapping[str, str]) -> bool:
 
 
 def _one_side(members: Sequence[Flow]) -> Sequence[Flow]:
-    """The receiving sidecars' word, or the callers' where no receiver has one; never both, that would count twice."""
+    """The receiving sidecars' word, or the callers' where no receiver has one; never both, that would count twice.
+
+    A receiver that relays knows connections only: what went through them is the callers' word.
+    """
     received = [flow for flow in members if flow.is_destination]
-    return received or members
+    parsed = {(flow.source, flow.destination) for flow in received if flow.requests}
+    relayed = [
+        replace(flow, opened=0, is_open=0, bytes=0)
+        for flow in members
+        if not flow.is_destination and flow.requests and (flow.source, flow.destination) not in parsed
+    ]
+    if any(flow.requests for flow in received):
+        # calls that no workload answered are no receiver's
+        relayed = [flow for flow in relayed if flow.destination.workload != UNKNOWN]
+    return [*received, *relayed] if received else members
 
 
 def _edge(source: Party, destination: Party, members: Sequence[Flow], seconds: float) -> Edge:

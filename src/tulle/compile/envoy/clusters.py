@@ -45,7 +45,7 @@ def cluster(plan: Cluster, settings: MeshSettings) -> "api.Cluster":
         "name": plan.name,
         "connect_timeout": _CONNECT,
         "alt_stat_name": plan.name,
-        "metadata": _service_metadata(plan.service),
+        "metadata": _service_metadata(plan.service, plan.mesh_tls),
         **_discovery(plan),
         **_transport(plan, settings),
     }
@@ -205,17 +205,10 @@ def _downstream() -> "api.HttpProtocolOptions.UseDownstreamHttpConfig":
     )
 
 
-def _service_metadata(service: ServiceName | None) -> "api.Metadata | None":
+def _service_metadata(service: ServiceName | None, mesh_tls: MeshTls | None = None) -> "api.Metadata | None":
     if service is None:
         return None
-    return api.Metadata(
-        filter_metadata={
-            NAMESPACE: struct(
-                {
-                    "service_host": service.host,
-                    "service_name": service.name,
-                    "service_namespace": service.namespace,
-                }
-            )
-        }
-    )
+    told = {"service_host": service.host, "service_name": service.name, "service_namespace": service.namespace}
+    if mesh_tls is not None:  # what the calling sidecar's metrics say of the connection
+        told["security"] = "mutual_tls" if mesh_tls is MeshTls.ALWAYS else "unknown"
+    return api.Metadata(filter_metadata={NAMESPACE: struct(told)})

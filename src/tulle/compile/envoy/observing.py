@@ -218,7 +218,7 @@ def _tags(
         values |= {f"destination_{label}": _endpoint(word) for label, word in _LABELS.items()}
         values["source_principal"] = "%UPSTREAM_LOCAL_URI_SAN%"
         values["destination_principal"] = "%UPSTREAM_PEER_URI_SAN%"
-        values["connection_security_policy"] = "unknown"
+        values["connection_security_policy"] = "%METADATA(CLUSTER:tulle:security)%"
     else:
         peer = _peer if is_mesh and is_http else _unknown
         values |= {f"source_{label}": peer(word) for label, word in _LABELS.items()}
