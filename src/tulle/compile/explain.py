@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from tulle.compile import gateways, outbound, routes
 from tulle.compile.destinations import clusters_of, destinations_for
+from tulle.compile.keyed import STREAMS, TABLE, parse
+from tulle.compile.ondemand import asked_cluster, asked_host, asked_table
 from tulle.compile.scope import service_table
 from tulle.compile.snapshot import WAITING
 from tulle.compile.views import OutboundView, View
@@ -25,6 +27,7 @@ _FIXED = {
     "virtualOutbound": "captures everything the workload opens; destinations nobody declares pass through here",
     "PassthroughCluster": "where destinations that nobody declares go: to the address the client chose",
     "BlackHoleCluster": "has no endpoints: where REGISTRY_ONLY and calls of the capture ports end",
+    TABLE: "answers for addresses and ports; their virtual hosts are asked for when they are needed",
     "InboundPassthroughCluster": "ports of the workload that no Service names",
 }
 
@@ -99,6 +102,8 @@ def _behind_table(db: Database, view: View, plan: RouteTable | Listener) -> tupl
 
 
 def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
+    if name.startswith(STREAMS) and parse(name):
+        return asked_cluster(db, view.outbound, name)
     parts = parse_cluster(name)
     if parts is None and name.startswith("inbound|"):
         return view.inbound
@@ -134,6 +139,8 @@ def _table(db: Database, view: View, name: str) -> RouteTable | Inbound | None:
         return view.inbound
     if view.gateway:
         return gateways.gateway_table(db, view.gateway, name)
+    if name == TABLE:
+        return asked_table(db)
     if name.isdecimal():
         return routes.route_table(db, view.outbound, int(name))
     host, _, port = name.rpartition(":")
@@ -146,6 +153,8 @@ def _host(db: Database, view: View, name: str) -> VirtualHost | None:
         return None
     if view.gateway:
         return gateways.gateway_host(db, view.gateway, view.outbound, table, host)
+    if table == TABLE:
+        return asked_host(db, view.outbound, name) if parse(name) else None
     sniffed, _, port = table.rpartition(":")
     if sniffed:
         return routes.sniffed_host(db, view.outbound, int(port), host)

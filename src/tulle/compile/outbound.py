@@ -11,8 +11,9 @@ from msgspec import structs
 from tulle.compile.addresses import network, ranges, singles
 from tulle.compile.destinations import name_of
 from tulle.compile.inbound import CAPTURE_PORTS
+from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges, pushed
 from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, placer
-from tulle.compile.scope import MESH, mesh_routes, service_table
+from tulle.compile.scope import MESH, mesh_routes
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
@@ -39,15 +40,17 @@ def sniffed_table(host: str, port: int) -> RouteTable:
 @query
 def http_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     """Ports with a shared route table."""
-    ports = {*service_table(db, view.cluster, view.namespace).ports, 80}
+    ports = {*pushed(db, view).ports, 80}
     return tuple(sorted(port for port in ports - CAPTURE_PORTS if hosts_on(db, view, port)))
 
 
 @query
 def shared_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     """Ports with a listener for any address: HTTP, TLS by SNI, and addresses given as ranges."""
-    table = service_table(db, view.cluster, view.namespace)
+    table = pushed(db, view)
     found = set(http_ports(db, view))
+    if view.is_on_demand:
+        found.update(http_ports_asked(db, view.cluster, view.namespace))
     for port, services in table.ports.items():
         if port in CAPTURE_PORTS:
             continue
@@ -62,6 +65,7 @@ def shared_listener(db: Database, view: OutboundView, port: int) -> Listener:
     has_http = bool(hosts_on(db, view, port))
     streams = tuple(_first_of_each(_shared_streams(db, view, port)))
     chains: list[HttpChain | TcpChain] = list(streams)
+    asked = _asked_chains(db, view, port) if view.is_on_demand else ()
     if has_http:
         # beside TLS services HTTP must prove itself, so that TLS to names nobody declares goes on as unknown
         chains.append(HttpChain(str(port), only_plain_http=bool(streams)))
@@ -69,7 +73,12 @@ def shared_listener(db: Database, view: OutboundView, port: int) -> Listener:
         unknown = BLACK_HOLE if settings(db).registry_only else PASSTHROUGH
         chains.append(TcpChain((WeightedTarget(unknown, 1),), None))
     origins = tuple(chain.origin for chain in streams if chain.origin)
-    return Listener(f"{ANY_ADDRESS}_{port}", ANY_ADDRESS, port, binds=False, chains=tuple(chains), origins=origins)
+    return Listener(f"{ANY_ADDRESS}_{port}", ANY_ADDRESS, port, binds=False, chains=(*asked, *chains), origins=origins)
+
+
+def asking_streams(db: Database, view: OutboundView) -> TcpChain:
+    """Connections into the mesh's ranges, to ports that nobody speaks HTTP at: asked for by address and port."""
+    return TcpChain((), None, destination_cidrs=mesh_ranges(db, view.cluster), is_on_demand=True)
 
 
 @query
@@ -93,8 +102,7 @@ def service_listeners(db: Database, view: OutboundView, key: ServiceKey) -> tupl
 @query
 def first_at(db: Database, view: OutboundView, address: str, port: int) -> ServiceKey | None:
     """Which service an address and port belong to: the first by name where several claim them."""
-    table = service_table(db, view.cluster, view.namespace)
-    for key, protocol in table.ports.get(port, ()):
+    for key, protocol in pushed(db, view).ports.get(port, ()):
         found = service(db, key)
         if found and not protocol.is_http and address in own_addresses(db, found, port):
             return key
@@ -187,7 +195,7 @@ def _accepts(match: TcpMatch, view: OutboundView, port: int) -> bool:
 
 def _shared_streams(db: Database, view: OutboundView, port: int) -> Iterator[TcpChain]:
     """TLS services by SNI and services of address ranges."""
-    for key, protocol in service_table(db, view.cluster, view.namespace).ports.get(port, ()):
+    for key, protocol in pushed(db, view).ports.get(port, ()):
         found = service(db, key)
         if found is None or protocol.is_http or protocol is PortProtocol.UDP:
             continue
@@ -200,6 +208,19 @@ def _shared_streams(db: Database, view: OutboundView, port: int) -> Iterator[Tcp
                 continue
             cidrs = chain.destination_cidrs or (() if names else wide)
             yield structs.replace(chain, server_names=names, destination_cidrs=cidrs)
+
+
+def _asked_chains(db: Database, view: OutboundView, port: int) -> Iterator[HttpChain | TcpChain]:
+    """Into the mesh's ranges HTTP, and what turns out to be; addresses where the port carries bytes are told apart."""
+    use = http_port(db, view.cluster, view.namespace, port)
+    if use is None:
+        return
+    cidrs = mesh_ranges(db, view.cluster)
+    yield HttpChain(TABLE, only_plain_http=use.is_sniffed, destination_cidrs=cidrs, is_on_demand=True)
+    if use.is_sniffed:
+        yield asking_streams(db, view)
+    if use.streams:
+        yield TcpChain((), None, destination_cidrs=tuple(map(network, use.streams)), is_on_demand=True)
 
 
 def _lacks_address(db: Database, key: ServiceKey) -> bool:

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from tulle.compile.addresses import singles
 from tulle.compile.destinations import destinations_for, treatment
+from tulle.compile.keyed import pushed
 from tulle.compile.scope import MESH, mesh_routes, routes_of, service_found, service_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
@@ -44,7 +45,7 @@ ROUTES_WITHOUT_SERVICE_PORT = 80
 @query
 def hosts_on(db: Database, view: OutboundView, port: int) -> tuple[str, ...]:
     """Hosts that the shared table of a port answers for."""
-    table = service_table(db, view.cluster, view.namespace)
+    table = pushed(db, view)
     found = {key.host for key, protocol in table.ports.get(port, ()) if protocol.is_http}
     return tuple(sorted(found.union(routed_only(db, view, port))))
 

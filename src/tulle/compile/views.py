@@ -12,6 +12,7 @@ from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.kubernetes import services_in, workload
+from tulle.dialects.kubernetes.discovery import is_on_demand
 from tulle.engine import Database, query
 from tulle.model.intent import Workload
 from tulle.model.keys import Labels, WorkloadKey, selects
@@ -27,6 +28,8 @@ class OutboundView(Struct, frozen=True, order=True):
     """Only labels that some rule asks clients about."""
     is_gateway: bool = False
     """Nothing is captured there: the client chose no address."""
+    is_on_demand: bool = False
+    """It holds what its workload calls (decision 0008); which that is, is not part of the view."""
 
 
 class GatewayView(Struct, frozen=True, order=True):
@@ -57,9 +60,10 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
     if found is None:
         return None
     labels = _kept(found.labels, label_keys_in_use(db, key.cluster))
-    outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=found.is_gateway)
     if found.is_gateway:
+        outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True)
         return View(outbound, gateway=_gateway_view(db, found))
+    outbound = OutboundView(key.cluster, key.namespace, labels, is_on_demand=is_on_demand(db, key))
     return View(outbound, inbound=inbound_of(db, key))
 
 

@@ -142,6 +142,8 @@ class RouteTable(Struct, frozen=True):
     catch_all: VirtualHost | None
     adds_peer: bool = True
     """Tells the next sidecar who calls."""
+    is_by_address: bool = False
+    """Its virtual hosts are for an address and port each, not for names (on-demand sidecars)."""
     answers_outside: bool = False
     """Its clients are not of the mesh: what the mesh tells its own is taken off responses (gateways)."""
 
@@ -168,6 +170,9 @@ class HttpChain(Struct, frozen=True, tag=True):
     only_plain_http: bool = False
     """This chain is for what the HTTP inspector recognised."""
     is_mesh_tls: bool = False
+    destination_cidrs: tuple[str, ...] = ()
+    is_on_demand: bool = False
+    """The virtual host of the connection's destination is asked for when it is needed."""
 
 
 class TcpChain(Struct, frozen=True, tag=True):
@@ -182,6 +187,8 @@ class TcpChain(Struct, frozen=True, tag=True):
     is_mesh_tls: bool = False
     policies: tuple[Any, ...] = ()
     """In force for its connections (gateways)."""
+    is_on_demand: bool = False
+    """The cluster of the connection's destination is asked for when it is needed; there are no targets."""
 
 
 class Listener(Struct, frozen=True):

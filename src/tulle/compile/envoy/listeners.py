@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from tulle.compile.envoy import observing, tls
+from tulle.compile.envoy import observing, on_demand, tls
 from tulle.compile.envoy.clusters import BLACK_HOLE, PASSTHROUGH
 from tulle.compile.envoy.filters import gateway_filters, inbound_network, network, route_filters
 from tulle.model.objects import MeshSettings
@@ -39,8 +39,12 @@ def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
     )
 
 
-def capture(settings: MeshSettings) -> "api.Listener":
-    """Everything the workload opens lands here and goes on to the listener of its destination, if there is one."""
+def capture(settings: MeshSettings, asked: tuple[str, ...] = ()) -> "api.Listener":
+    """Everything the workload opens lands here and goes on to the listener of its destination, if there is one.
+
+    Where there is none, destinations in the CIDRs `asked` are asked for (on-demand sidecars). Nothing is sniffed here: a
+    client that waits for the server's first word must not wait for us, and one that never speaks neither.
+    """
     unknown = BLACK_HOLE if settings.registry_only else PASSTHROUGH
     return api.Listener(
         name="virtualOutbound",
@@ -52,13 +56,21 @@ def capture(settings: MeshSettings) -> "api.Listener":
                 name="virtualOutbound-blackhole",
                 filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=OUTBOUND_CAPTURE_PORT)),
                 filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE)],
-            )
+            ),
+            *_asking_chain(asked),
         ],
         default_filter_chain=api.FilterChain(
             name="virtualOutbound-catchall-tcp",
             filters=[tcp_proxy((WeightedTarget(unknown, 1),), None, observing.SOURCE)],
         ),
     )
+
+
+def _asking_chain(cidrs: tuple[str, ...]) -> list["api.FilterChain"]:
+    if not cidrs:
+        return []
+    match = api.FilterChainMatch(prefix_ranges=_prefixes(cidrs))
+    return [api.FilterChain(name="on-demand", filter_chain_match=match, filters=on_demand.asking_proxy())]
 
 
 def address(ip: str, port: int) -> "api.Address":
@@ -106,6 +118,8 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
         socket = tls.mesh_downstream((settings.trust_domain, *settings.trust_domain_aliases))
     elif item.tls:
         socket = tls.server(item.tls, alpn=_HTTP_ALPN if isinstance(item, HttpChain) else ())
+    if isinstance(item, TcpChain) and item.is_on_demand:
+        return api.FilterChain(filter_chain_match=match, filters=on_demand.asking_proxy())
     if isinstance(item, TcpChain):
         proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, has_peer=socket is not None)
         filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
@@ -116,7 +130,8 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
 
 def _as_bytes(plan: Listener) -> list["api.Filter"]:
     """Where HTTP is sniffed, one cluster carries both: what was not HTTP must not offer HTTP to the server's sidecar."""
-    if plan.is_gateway or not any(isinstance(item, HttpChain) and item.table != str(plan.port) for item in plan.chains):
+    declared = [item for item in plan.chains if isinstance(item, HttpChain) and not item.is_on_demand]
+    if plan.is_gateway or not any(item.table != str(plan.port) for item in declared):
         return []
     offer = api.FilterStateValue(
         object_key="envoy.network.application_protocols",
@@ -140,18 +155,22 @@ def _match(plan: Listener, item: HttpChain | TcpChain) -> "api.FilterChainMatch 
     match = api.FilterChainMatch(server_names=list(item.server_names))
     if item.server_names:
         match.transport_protocol = "tls"
+    match.prefix_ranges.extend(_prefixes(item.destination_cidrs))
     if isinstance(item, TcpChain):
-        for cidr in item.destination_cidrs:
-            prefix, _, bits = cidr.partition("/")
-            match.prefix_ranges.append(
-                api.CidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits)))
-            )
-    elif item.only_plain_http:
+        return match if match.ByteSize() else None
+    if item.only_plain_http:
         match.transport_protocol = "raw_buffer"
         match.application_protocols.extend(SNIFFED_HTTP)
     elif plan.is_gateway and item.tls is None and not item.is_mesh_tls and len(plan.chains) > 1:
         match.transport_protocol = "raw_buffer"
     return match if match.ByteSize() else None
+
+
+def _prefixes(cidrs: tuple[str, ...]) -> list["api.CidrRange"]:
+    parts = (cidr.partition("/") for cidr in cidrs)
+    return [
+        api.CidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits))) for prefix, _, bits in parts
+    ]
 
 
 def _inspectors(plan: Listener, chains: list["api.FilterChain"]) -> list["api.ListenerFilter"]:
@@ -196,4 +215,7 @@ def _manager(plan: Listener, item: HttpChain) -> "api.HttpConnectionManager":
             "use_remote_address": api.BoolValue(value=False),
             "skip_xff_append": True,
         }
+    if item.is_on_demand:
+        fields |= on_demand.manager()
+        fields["http_filters"] = [*on_demand.filters(), *fields["http_filters"]]
     return api.HttpConnectionManager(**fields)

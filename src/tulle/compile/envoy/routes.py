@@ -31,7 +31,7 @@ def table(plan: RouteTable, settings: MeshSettings) -> "api.RouteConfiguration":
         vhds=api.Vhds(config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
         request_headers_to_add=[peer] if plan.adds_peer else [],
         response_headers_to_remove=[DENIED_HEADER] if plan.answers_outside else [],
-        ignore_port_in_host_matching=True,
+        ignore_port_in_host_matching=not plan.is_by_address,
         validate_clusters=api.BoolValue(value=False),
         max_direct_response_body_size_bytes=api.UInt32Value(value=_MAX_BODY),
     )
