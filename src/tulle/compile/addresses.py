@@ -1,11 +1,13 @@
 """IP addresses as services and rules name them: single ones, and ranges, each in one spelling. Resolves nothing."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 _ANYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - what users may write as an address
 
 
+@lru_cache(maxsize=100_000)
 def is_ip(text: str) -> bool:
     """An IPv4 or IPv6 address without a prefix length."""
     try:
@@ -17,8 +19,13 @@ def is_ip(text: str) -> bool:
 
 def singles(addresses: Iterable[str]) -> tuple[str, ...]:
     """The addresses of one host each, once, in Envoy's spelling."""
-    found = (str(ip_address(one)) for one in addresses if is_ip(one))
+    found = (_spelled(one) for one in addresses if is_ip(one))
     return tuple(dict.fromkeys(one for one in found if one not in _ANYWHERE))
+
+
+@lru_cache(maxsize=100_000)
+def _spelled(address: str) -> str:
+    return str(ip_address(address))
 
 
 def ranges(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from tulle.dialects.inputs import settings
 from tulle.dialects.istio.security import authorizations_in
 from tulle.dialects.kubernetes import namespace_depth, workload
 from tulle.engine import Database, query
-from tulle.model.intent import Depth
+from tulle.model.intent import Depth, Endpoint
 from tulle.model.keys import Labels, WorkloadKey, selects
 from tulle.model.origin import Origin
 from tulle.policies import KINDS
@@ -79,6 +79,16 @@ def reach(db: Database, key: WorkloadKey) -> Reach | None:
     if not found.has_sidecar:
         return Reach.BARE
     if found.is_gateway or not depth_rules(db, key.cluster, key.namespace).relays(found.depth, found.labels):
+        return Reach.PARSES
+    return Reach.RELAYS
+
+
+def reach_of_endpoint(db: Database, endpoint: Endpoint) -> Reach:
+    """The same of an endpoint that no selector chose, by what it says of itself: there may be thousands."""
+    if not endpoint.has_sidecar:
+        return Reach.BARE
+    place = endpoint.workload
+    if place is None or not depth_rules(db, place.cluster, place.namespace).relays(endpoint.depth, endpoint.labels):
         return Reach.PARSES
     return Reach.RELAYS
 

@@ -6,7 +6,7 @@ for the host decides, and destinations of one host in one namespace are merged.
 
 from msgspec import Struct, structs
 
-from tulle.compile.depth import Reach, depth_rules, reach
+from tulle.compile.depth import Reach, depth_rules, reach, reach_of_endpoint
 from tulle.compile.scope import destination_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
@@ -104,8 +104,7 @@ def met_at(db: Database, key: ServiceKey, port: int) -> frozenset[Reach]:
     selected = set(chosen)
     for endpoint in endpoints(db, key, port):
         if endpoint.workload is None or endpoint.workload not in selected:
-            known = reach(db, endpoint.workload) if endpoint.workload else None
-            met.add(known or (Reach.PARSES if endpoint.has_sidecar else Reach.BARE))
+            met.add(reach_of_endpoint(db, endpoint))
     return frozenset(met)
 
 

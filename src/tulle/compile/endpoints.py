@@ -13,10 +13,10 @@ from tulle.engine import Database, query
 from tulle.model.intent import Endpoint
 from tulle.model.keys import Labels, ServiceKey, selects
 from tulle.xds import api
-from tulle.xds.glue import field
+from tulle.xds.glue import field, number
 from tulle.xds.names import TypeUrl
 from tulle.xds.resource import Resource
-from tulle.xds.schema import struct, to_bytes
+from tulle.xds.schema import to_bytes
 
 
 @query
@@ -34,27 +34,41 @@ def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels:
 
 @lru_cache(maxsize=200_000)
 def fragment(endpoint: Endpoint) -> bytes:
-    """One `lb_endpoints` entry of `LocalityLbEndpoints`, tag included."""
-    destination = {
-        "workload": endpoint.owner,
-        "namespace": endpoint.workload.namespace if endpoint.workload else "",
-        "canonical": endpoint.canonical_service,
-        "revision": endpoint.canonical_revision,
-        "app": dict(endpoint.labels).get("app", ""),
-        "version": dict(endpoint.labels).get("version", ""),
-        "cluster": endpoint.workload.cluster if endpoint.workload else "",
-    }
-    fields = {NAMESPACE: struct({name: value or "unknown" for name, value in destination.items()})}
-    if endpoint.has_sidecar:
-        fields["envoy.transport_socket_match"] = struct({"tlsMode": "istio"})
-    message = api.LbEndpoint(
-        endpoint=api.Endpoint(
-            address=api.Address(socket_address=api.SocketAddress(address=endpoint.address, port_value=endpoint.port))
-        ),
-        metadata=api.Metadata(filter_metadata=fields),
-        load_balancing_weight=api.UInt32Value(value=max(endpoint.weight, 1)),
+    """One `lb_endpoints` entry of `LocalityLbEndpoints`, tag included; its bytes are those of the message."""
+    socket = field(2, endpoint.address.encode()) + number(3, endpoint.port)
+    place = field(1, field(1, field(1, socket)))
+    weight = field(4, number(1, max(endpoint.weight, 1)))
+    return field(2, place + _metadata(endpoint) + weight)
+
+
+def _metadata(endpoint: Endpoint) -> bytes:
+    """What metrics call the endpoint, and how it is reached."""
+    labels = dict(endpoint.labels)
+    workload = endpoint.workload
+    destination = (
+        ("app", labels.get("app", "")),
+        ("canonical", endpoint.canonical_service),
+        ("cluster", workload.cluster if workload else ""),
+        ("namespace", workload.namespace if workload else ""),
+        ("revision", endpoint.canonical_revision),
+        ("version", labels.get("version", "")),
+        ("workload", endpoint.owner),
     )
-    return field(2, to_bytes(message))
+    values = b"".join(_word(name, value or "unknown") for name, value in destination)
+    return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(NAMESPACE, values))
+
+
+def _word(name: str, value: str) -> bytes:
+    """An entry of `google.protobuf.Struct.fields`."""
+    return _entry(name, field(3, value.encode()))
+
+
+def _entry(key: str, value: bytes) -> bytes:
+    """An entry of a map that is field 1, of messages by name; in order of names, as a serialiser writes them."""
+    return field(1, field(1, key.encode()) + field(2, value))
+
+
+_IN_MESH = _entry("envoy.transport_socket_match", _word("tlsMode", "istio"))
 
 
 def _locality(locality: str) -> bytes:

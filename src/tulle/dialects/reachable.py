@@ -18,6 +18,7 @@ def endpoint_at(workload: Workload, address: str, port: int, weight: int = 1) ->
         canonical_revision=workload.canonical_revision,
         locality=workload.locality,
         weight=weight,
+        depth=workload.depth,
     )
 
 

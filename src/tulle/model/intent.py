@@ -154,6 +154,8 @@ class Endpoint(Struct, frozen=True):
     canonical_revision: str = ""
     locality: str = ""
     weight: int = 1
+    depth: Depth | None = None
+    """What its workload asks for."""
 
 
 class MatchKind(StrEnum):

@@ -6,9 +6,14 @@ Knows no message; source: the Protocol Buffers encoding guide.
 _LENGTH_DELIMITED = 2
 
 
-def field(number: int, content: bytes) -> bytes:
-    """One length-delimited field (message, bytes or string); `number` < 16."""
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(content)) + content
+def field(field_number: int, content: bytes) -> bytes:
+    """One length-delimited field (message, bytes or string); `field_number` < 16."""
+    return bytes([field_number << 3 | _LENGTH_DELIMITED]) + _varint(len(content)) + content
+
+
+def number(field_number: int, value: int) -> bytes:
+    """One unsigned integer field; `field_number` < 16. Zero is what is not there."""
+    return bytes([field_number << 3]) + _varint(value) if value else b""
 
 
 def _varint(value: int) -> bytes:
