@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 
-from bench import control_plane, results
+from bench import control_plane, data_path, results
 from bench.building import CannotMeasureError
 
-MEASURED = {control_plane.NAME: control_plane}
+MEASURED = {module.NAME: module for module in (control_plane, data_path)}
 
 
 def main() -> int:

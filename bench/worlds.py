@@ -176,3 +176,8 @@ def _flow(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     return json.dumps(value) if isinstance(value, str) and set(value) & set(",:{}[]#&*") else str(value)
+
+
+def documents_as_json(objects: list[Object]) -> str:
+    """The same as JSON, which is YAML too."""
+    return "\n---\n".join(json.dumps(found) for found in objects) + "\n"
