@@ -83,7 +83,7 @@ class Conversation:
     ) -> None:
         """`secrets` joins key bytes at send time for this client's identity; `comparisons` is shared by all streams.
 
-        `expects`: types that the client must have subscribed to before it can be in sync with anything.
+        `expects`: types that the client must have subscribed to before it can be in sync with anything, or lose anything.
         """
         self._snapshot = snapshot
         self._round = snapshot
@@ -260,6 +260,8 @@ class Conversation:
         return held_back
 
     def _remove(self, url: str, held_back: set[str]) -> None:
+        if not all(self._lanes[other].asked for other in self._expects):
+            return  # a client that comes back says what it holds type by type: until then anything may be in use
         if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
             self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
 
@@ -299,7 +301,7 @@ class Conversation:
         if draft.send or (not lane.greeted and lane.asked and (lane.wildcard or not self._is_delta)):
             return True
         if self._is_delta:
-            return bool(draft.remove or (draft.missing and lane.type_url != VHDS))
+            return bool(draft.remove or (draft.missing and not lane.is_patient))
         return bool(draft.remove and lane.type_url in _WHOLE_SETS)
 
     def _send(self, lane: Lane, draft: Draft, version: int) -> None:
@@ -319,9 +321,7 @@ class Conversation:
             self._warm(draft)
 
     def _removed(self, lane: Lane, draft: Draft) -> tuple[ResourceName, ...]:
-        if lane.type_url == VHDS:  # never for a name asked for: Envoy's on-demand lookup would hang (envoy#47201)
-            return tuple(draft.remove)
-        return (*draft.remove, *draft.missing)
+        return tuple(draft.remove) if lane.is_patient else (*draft.remove, *draft.missing)
 
     def _warm(self, clusters: Draft) -> None:
         endpoints = self._lanes[EDS]

@@ -118,6 +118,14 @@ class Lane:
         """Whether the client subscribes to `name`."""
         return self.wildcard or name in self.names
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether names asked for one by one are on-demand lookups: answered when they are there, never by a removal.
+
+        Envoy would wait for ever, or fail the name for good (envoy#47201; docs/facts/envoy.md §9).
+        """
+        return self.type_url == TypeUrl.VHDS or (self.type_url == TypeUrl.CDS and self.wildcard)
+
     def known(self, name: ResourceName) -> Known | None:
         """What the client holds under `name`, as far as it has said."""
         if name in self.differs:
@@ -223,6 +231,8 @@ class Lane:
     def _draft_absent(self, draft: Draft, name: ResourceName, have: Known | None, *, may_remove: bool) -> None:
         if name in self.owed:
             draft.missing.append(name)
+        elif self.is_patient and name in self.names:
+            self.differs.pop(name, None)  # never said to be gone: the client keeps what it has of it
         elif have is not None and may_remove:
             draft.remove.append(name)
         elif have is not None:
