@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from msgspec import structs
 
 from tulle.compile.addresses import network, ranges, singles
-from tulle.compile.destinations import name_of
+from tulle.compile.destinations import destinations_for, name_of, treatment
 from tulle.compile.inbound import CAPTURE_PORTS
 from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges, pushed
-from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, placer
+from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, is_routed, placer
 from tulle.compile.scope import MESH, mesh_routes
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
-from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule
+from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule, TlsMode
 from tulle.model.keys import ServiceKey, selects
 from tulle.model.plan import HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
 from tulle.xds.names import outbound
@@ -83,13 +83,15 @@ def asking_streams(db: Database, view: OutboundView) -> TcpChain:
 
 @query
 def service_listeners(db: Database, view: OutboundView, key: ServiceKey) -> tuple[Listener, ...]:
-    """Listeners of one service's own addresses: one per address and port that is not plain HTTP."""
+    """Listeners of one service's own addresses: one per address and port that is not parsed as HTTP."""
     found = service(db, key)
     if found is None:
         return ()
     made = []
     for port in found.ports:
-        if port.protocol.is_http or port.protocol is PortProtocol.UDP or port.number in CAPTURE_PORTS:
+        if port.protocol is PortProtocol.UDP or port.number in CAPTURE_PORTS:
+            continue
+        if port.protocol.is_http and not (view.relays and is_relayed(db, view, key, port.number)):
             continue
         chains = _own_chains(db, view, found, port)
         for address in own_addresses(db, found, port.number):
@@ -104,9 +106,26 @@ def first_at(db: Database, view: OutboundView, address: str, port: int) -> Servi
     """Which service an address and port belong to: the first by name where several claim them."""
     for key, protocol in pushed(db, view).ports.get(port, ()):
         found = service(db, key)
-        if found and not protocol.is_http and address in own_addresses(db, found, port):
+        if found is None or (protocol.is_http and not (view.relays and is_relayed(db, view, key, port))):
+            continue
+        if address in own_addresses(db, found, port):
             return key
     return None
+
+
+@query
+def is_relayed(db: Database, view: OutboundView, key: ServiceKey, port: int) -> bool:
+    """Whether a client of depth l4 passes HTTP to a service's own address as bytes: nothing needs its requests.
+
+    Rules of routes do, and so may anything a destination says of requests: then the port is parsed as ever.
+    """
+    found = service(db, key)
+    if found is None or found.is_external or found.resolution is not Resolution.STATIC:
+        return False
+    policy = treatment(db, destinations_for(db, view, key)).policy
+    if policy.policies or policy.ports or (policy.tls and policy.tls.mode is not TlsMode.ISTIO_MUTUAL):
+        return False
+    return not is_routed(db, view, port, key.host)
 
 
 def own_addresses(db: Database, found: Service, port: int) -> tuple[str, ...]:
@@ -119,6 +138,9 @@ def own_addresses(db: Database, found: Service, port: int) -> tuple[str, ...]:
 def _own_chains(
     db: Database, view: OutboundView, found: Service, port: ServicePort
 ) -> tuple[HttpChain | TcpChain, ...]:
+    if port.protocol.is_http:
+        own = WeightedTarget(outbound(port.number, found.key.host, ""), 1)
+        return (TcpChain((own,), name_of(found), origin=found.origin, carries_http=True),)
     streams = _stream_chains(db, view, found, port)
     if port.protocol is PortProtocol.AUTO:
         return (HttpChain(table_of(found.key.host, port.number), only_plain_http=True), *streams)

@@ -182,6 +182,13 @@ def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], st
     return place
 
 
+@query
+def is_routed(db: Database, view: OutboundView, port: int, host: str) -> bool:
+    """Whether HTTP rules are in force for a client's requests to a host's port."""
+    chosen = _route_set(db, view, host)
+    return chosen is not None and next(_mesh_routes_of(db, view, port, chosen), None) is not None
+
+
 def _route_set(db: Database, view: OutboundView, host: str) -> RouteSet | None:
     """The first of the host with HTTP rules: sidecars do not merge (Istio)."""
     keys = routes_of(db, view.cluster, view.namespace, host)

@@ -8,13 +8,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from tulle.compile.depth import depth_rules
 from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.dialects.kubernetes.discovery import is_on_demand
 from tulle.engine import Database, query
-from tulle.model.intent import Workload
+from tulle.model.intent import Depth, Workload
 from tulle.model.keys import Labels, WorkloadKey, selects
 from tulle.model.plan import Inbound
 
@@ -30,6 +31,8 @@ class OutboundView(Struct, frozen=True, order=True):
     """Nothing is captured there: the client chose no address."""
     is_on_demand: bool = False
     """It holds what its workload calls (decision 0008); which that is, is not part of the view."""
+    relays: bool = False
+    """HTTP that nothing asks anything of passes as bytes (depth l4)."""
 
 
 class GatewayView(Struct, frozen=True, order=True):
@@ -63,7 +66,10 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
     if found.is_gateway:
         outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True)
         return View(outbound, gateway=_gateway_view(db, found))
-    outbound = OutboundView(key.cluster, key.namespace, labels, is_on_demand=is_on_demand(db, key))
+    asks = is_on_demand(db, key)
+    depth = found.depth or depth_rules(db, key.cluster, key.namespace).default
+    relays = depth is Depth.L4 and not asks  # what is asked for by address is told apart as HTTP
+    outbound = OutboundView(key.cluster, key.namespace, labels, is_on_demand=asks, relays=relays)
     return View(outbound, inbound=inbound_of(db, key))
 
 

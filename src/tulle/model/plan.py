@@ -187,6 +187,8 @@ class TcpChain(Struct, frozen=True, tag=True):
     is_mesh_tls: bool = False
     policies: tuple[Any, ...] = ()
     """In force for its connections (gateways)."""
+    carries_http: bool = False
+    """Its clusters are of a port of HTTP, which this client relays."""
     is_on_demand: bool = False
     """The cluster of the connection's destination is asked for when it is needed; there are no targets."""
 

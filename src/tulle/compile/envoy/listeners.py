@@ -129,10 +129,16 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
 
 
 def _as_bytes(plan: Listener) -> list["api.Filter"]:
-    """Where HTTP is sniffed, one cluster carries both: what was not HTTP must not offer HTTP to the server's sidecar."""
+    """Where one cluster carries HTTP and bytes, what is not parsed must not offer HTTP to the server's sidecar."""
+    if any(isinstance(item, TcpChain) and item.carries_http for item in plan.chains):
+        return [_offering_bytes()]
     declared = [item for item in plan.chains if isinstance(item, HttpChain) and not item.is_on_demand]
     if plan.is_gateway or not any(item.table != str(plan.port) for item in declared):
         return []
+    return [_offering_bytes()]
+
+
+def _offering_bytes() -> "api.Filter":
     offer = api.FilterStateValue(
         object_key="envoy.network.application_protocols",
         format_string=api.SubstitutionFormatString(
@@ -140,7 +146,7 @@ def _as_bytes(plan: Listener) -> list["api.Filter"]:
         ),
     )
     config = api.NetworkSetFilterState(on_new_connection=[offer])
-    return [network("envoy.filters.network.set_filter_state", config)]
+    return network("envoy.filters.network.set_filter_state", config)
 
 
 def _clients_speak_first(plan: Listener) -> bool:
