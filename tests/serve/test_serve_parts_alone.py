@@ -105,7 +105,8 @@ def test_a_new_leaf_or_bundle_or_secret_is_another_version() -> None:
 
 
 @query
-def fragile(db: Database, view: View) -> dict[TypeUrl, dict[str, Resource]]:
+def fragile(db: Database, view: View, names: frozenset[str]) -> dict[TypeUrl, dict[str, Resource]]:
+    del names
     found = objects(db, ObjectKey("c", "", "Word", view.outbound.namespace, "x"))
     if found is not None and found.spec == "bad":
         raise ZeroDivisionError("a defect of ours")
@@ -116,7 +117,7 @@ def fragile(db: Database, view: View) -> dict[TypeUrl, dict[str, Resource]]:
 def test_a_failing_view_keeps_its_last_good_state_and_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     from tulle.model.objects import Object
 
-    monkeypatch.setattr(shelves, "resources_of", fragile)
+    monkeypatch.setattr(shelves, "resources_held", fragile)
     db = Database()
 
     def write(namespace: str, word: str) -> None:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tulle.app.settings import Settings, SettingsRefusedError, load
 from tulle.identity.errors import IdentityError
 from tulle.serve import logs
@@ -27,6 +29,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--xds-plaintext", metavar="HOST:PORT", help="serve xDS without identities: never secrets")
     parser.add_argument("--xds-tls", metavar="HOST:PORT", help="serve xDS over TLS, to certificates of the mesh")
     parser.add_argument("--settings", type=Path, default=None, help="settings of the mesh, JSON")
+    parser.add_argument(
+        "--service-cidr", metavar="CIDR", action="append", default=[], help="where services have their addresses"
+    )
     parser.add_argument("--log-format", choices=("text", "json"), default=None)
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("config", nargs="*", type=Path, metavar="PATH", help="manifests: files or folders")
@@ -38,6 +43,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = arguments(words)
     try:
         settings = load(given.settings)
+        if given.service_cidr and not settings.service_cidrs:
+            settings = replace(settings, service_cidrs=tuple(given.service_cidr))
     except (SettingsRefusedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

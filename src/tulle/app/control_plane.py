@@ -33,6 +33,8 @@ from tulle.serve.ads import Doors
 from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Ears, Fleet
+from tulle.serve.learned import LearnedFile
+from tulle.serve.learning import Learning
 from tulle.serve.metrics import Metrics, Readings
 from tulle.serve.names import Named, names_held, table
 from tulle.serve.pushing import Pushed, Pushing
@@ -54,6 +56,8 @@ HOUSEKEEPING_S = 1.0
 _AGAIN_S = 1.0
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
+LEARNED_S = 5.0
+"""Least time between two writings of what workloads call."""
 COLLECT_S = 10.0
 """Least time between collections that nothing but time asks for."""
 
@@ -76,8 +80,16 @@ class ControlPlane:
         self.fleet = Fleet(self._origins)
         self._office = Office(self.store, settings.timing(), time())
         self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
+        self._learned = LearnedFile(state / "learned.json")
+        self._learned_at = monotonic()
         self.pushing = Pushing(
-            self.db, self.fleet, self.vault, self.credentials, self._on_bug, cluster=settings.cluster
+            self.db,
+            self.fleet,
+            self.vault,
+            self.credentials,
+            self._on_bug,
+            cluster=settings.cluster,
+            learning=Learning(self._learned.read()),
         )
         self.metrics = Metrics()
         self.metrics.registry.register(
@@ -140,6 +152,7 @@ class ControlPlane:
             await self._metrics_door.close()
         self.credentials.close()
         await self.doors.close()
+        await self._write_learned(0.0)
         self.store.close()
 
     async def open_plaintext(self, address: str) -> int:
@@ -214,10 +227,27 @@ class ControlPlane:
             await self._look()
             if self._server_identity is not None:
                 self._server_identity.refresh()
+            await self._write_learned(LEARNED_S)
             left, self.pushing.has_left = self.pushing.has_left, False
             self._uncollected += left
             if self._uncollected and monotonic() > self._collected_at + COLLECT_S:
                 self._collect()
+
+    async def _write_learned(self, after_s: float) -> None:
+        """What workloads are known to call, at most every so often: a fresh proxy is given it before it asks."""
+        learning, now = self.pushing.learning, monotonic()
+        if now < self._learned_at + after_s:
+            return
+        self._learned_at = now
+        self.pushing.forget_old()
+        if not learning.is_changed:
+            return
+        learning.is_changed = False
+        try:
+            await asyncio.to_thread(self._learned.write, learning.kept())
+        except OSError as error:
+            learning.is_changed = True
+            logs.event(logging.WARNING, "what workloads call is not written down", error=str(error))
 
     async def _look(self) -> None:
         """Look at the files without having been told: for what changed before the watch began, or where nothing tells."""

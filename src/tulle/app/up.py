@@ -87,10 +87,10 @@ async def _run(options: Options, during: During, timings: Timings) -> None:
     paths = options.paths
     if not any(path.is_dir() for path in paths):
         paths = (*paths, applied_folder(places))
-    arguments = (*options.control_arguments, *(str(path) for path in paths))
-    control = ControlPlane(places, arguments, _control_ended)
     lost = asyncio.Event()
     fabric = _fabric(choose_network(places), lost.set, is_isolated=options.is_isolated)
+    said = (*options.control_arguments, "--service-cidr", fabric.network.services)
+    control = ControlPlane(places, (*said, *(str(path) for path in paths)), _control_ended)
     control_started = loop.create_task(control.start())
     fabric_started = loop.create_task(fabric.start())
     await asyncio.sleep(0)

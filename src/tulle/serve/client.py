@@ -11,13 +11,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from tulle.compile.keyed import parse
 from tulle.identity.spiffe import SpiffeId
 from tulle.serve.nodes import Claim
 from tulle.serve.seats import Seat
 from tulle.serve.shelves import Shown
 from tulle.serve.vault import Entitled
 from tulle.xds.conversation import Conversation
-from tulle.xds.events import Acked, Action, Closed, Event, Overdue, Rejected, Send, SnapshotChanged
+from tulle.xds.events import Acked, Action, Closed, DeltaRequest, Event, Overdue, Rejected, Send, SnapshotChanged
 from tulle.xds.names import ResourceName, TypeUrl, Version
 from tulle.xds.resource import SecretRef
 from tulle.xds.snapshot import EMPTY, Snapshot
@@ -59,6 +60,9 @@ class Listener(Protocol):
     def progressed(self, client: "Client", seconds: tuple[float, ...]) -> None:
         """Its newest state may have changed; `seconds` from push to acknowledgement of what is now in sync."""
 
+    def wants(self, client: "Client", names: tuple[str, ...]) -> None:
+        """An on-demand proxy asks for these names, or says that it holds them."""
+
     def asked_for_secrets(self, client: "Client") -> None:
         """A client without identity subscribed to secrets; it is told nothing."""
 
@@ -77,6 +81,7 @@ class Client:
         seat: Seat | None = None,
         identity: SpiffeId | None = None,
         entitled: Entitled | None = None,
+        learns_as: str = "",
         shown: Shown,
         snapshot: Snapshot,
     ) -> None:
@@ -89,6 +94,8 @@ class Client:
         self.identity = identity
         self.entitled = entitled
         """None: no secrets, whatever it asks."""
+        self.learns_as = learns_as
+        """Whose calls are learned from what it asks for: its workload, or itself alone where it proves nothing."""
         self.shown = shown
         self.snapshot = snapshot
         self.changed_at = snapshot.version
@@ -133,7 +140,17 @@ class Client:
         if self.entitled is None and getattr(event, "type_url", "") == TypeUrl.SDS:
             self._listener.asked_for_secrets(self)
             return
+        names = _asked_for(event) if self.shown.view.outbound.is_on_demand else ()
+        comes_back = isinstance(event, DeltaRequest) and event.initial_versions
+        if names and comes_back:  # what it holds is put on its shelf before anything is found to be missing there
+            self._listener.wants(self, names)
         self._receive(event)
+        if names and not comes_back:
+            self._listener.wants(self, names)
+
+    def asked_names(self) -> frozenset[str]:
+        """Every name it has asked for one by one, or been given and not let go."""
+        return self.conversation.asked_names()
 
     def show(self, snapshot: Snapshot) -> None:
         """There is something newer for it."""
@@ -196,3 +213,10 @@ class Client:
                 self.end(Ending("INVALID_ARGUMENT", action.reason))
             case _:
                 pass  # Asked, Doubted: nothing to do here
+
+
+def _asked_for(event: Event) -> tuple[str, ...]:
+    """The names an on-demand proxy asks for one by one in a request, or says that it holds."""
+    if not isinstance(event, DeltaRequest) or event.type_url not in (TypeUrl.VHDS, TypeUrl.CDS):
+        return ()
+    return tuple(name for name in dict.fromkeys((*event.subscribe, *event.initial_versions)) if parse(name))

@@ -24,6 +24,9 @@ Origins = Callable[[View, str, str], tuple[Origin, ...]]
 """Objects and fields behind a resource of a view: (view, type URL, name)."""
 
 
+Learn = Callable[[Client, tuple[str, ...]], None]
+
+
 class Standing(StrEnum):
     """How a proxy stands with one resource type (istioctl's words)."""
 
@@ -76,6 +79,9 @@ class Ears:
     def converged(self, seconds: float) -> None:
         """One client acknowledged a push after so long."""
 
+    def wants(self, client: Client, names: tuple[str, ...]) -> None:
+        """An on-demand proxy asks for names."""
+
     def asked_for_secrets(self, client: Client) -> None:
         """A client without identity wants secrets."""
 
@@ -100,6 +106,8 @@ class Fleet:
         self.seats: dict[str, Seat] = {}
         self.clients: dict[int, Client] = {}
         self.ears: tuple[Ears, ...] = ()
+        self.learn: Learn = _nothing_learned
+        """Who gives on-demand proxies what they ask for."""
         self.secretless: set[str] = set()
         """Ids of clients that asked for secrets without an identity."""
         self._of_seat: dict[str, dict[int, Client]] = {}
@@ -249,12 +257,22 @@ class Fleet:
             for wait in tuple(self._waits):
                 wait.settle(client)
 
+    def wants(self, client: Client, names: tuple[str, ...]) -> None:
+        """Pass on; who learns comes first."""
+        self.learn(client, names)
+        for ear in self.ears:
+            ear.wants(client, names)
+
     def asked_for_secrets(self, client: Client) -> None:
         """Remember whom the problem is about."""
         if client.id not in self.secretless:
             self.secretless.add(client.id)
             for ear in self.ears:
                 ear.asked_for_secrets(client)
+
+
+def _nothing_learned(_client: Client, _names: tuple[str, ...]) -> None:
+    pass
 
 
 def short(type_url: str) -> str:

@@ -11,6 +11,7 @@ from tulle.compile.inbound import policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_of
 from tulle.dialects.inputs import settings
+from tulle.dialects.kubernetes.discovery import ON_DEMAND, on_demand_in
 from tulle.engine import Database, query
 from tulle.model.keys import Labels, WorkloadKey
 from tulle.xds.wire import ClientNode
@@ -66,7 +67,8 @@ def claimed_view(db: Database, claim: Claim) -> View:
         if known is not None:
             return known
     labels = _kept(claim.labels, label_keys_in_use(db, cluster))
-    outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway)
+    is_on_demand = not claim.is_gateway and on_demand_in(db, cluster, namespace) == ON_DEMAND
+    outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway, is_on_demand=is_on_demand)
     if claim.is_gateway:
         chosen_by = _kept(claim.labels, selector_keys(db, cluster))
         policies = policies_on(db, cluster, namespace, claim.labels)

@@ -12,8 +12,10 @@ from typing import Any
 from cryptography import x509
 from msgspec import Struct
 
+from tulle.compile.ondemand import is_known
 from tulle.compile.views import View, view_of
 from tulle.dialects.inputs import settings
+from tulle.dialects.kubernetes import workload
 from tulle.engine import Database, Root
 from tulle.identity.errors import IdentityError
 from tulle.identity.spiffe import SpiffeId, spiffe_id
@@ -22,6 +24,7 @@ from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor
 from tulle.serve.client import Client, Ending
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Fleet
+from tulle.serve.learning import Learning
 from tulle.serve.nodes import Claim, claim_of, claimed_view
 from tulle.serve.seats import Seat, seats
 from tulle.serve.shelves import Shelves, Shown, our_bug
@@ -32,6 +35,9 @@ from tulle.xds.snapshot import EMPTY, Comparisons, Snapshot
 from tulle.xds.wire import ClientNode
 
 MOST_CLIENTS = 20_000
+FULL_EXPECTS = frozenset((TypeUrl.CDS, TypeUrl.LDS))
+ON_DEMAND_EXPECTS = frozenset((TypeUrl.CDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS))
+"""What an on-demand proxy holds of clusters is in use by virtual hosts that it names later in its first requests."""
 _SEATS = "which pods have a proxy"
 OnBug = Callable[[Problem, Exception], None]
 
@@ -52,7 +58,15 @@ class Pushing:
     """The loop from edits to streams; also `ads.Lobby` and `credentials.Delivery`."""
 
     def __init__(
-        self, db: Database, fleet: Fleet, vault: Vault, credentials: Credentials, on_bug: OnBug, *, cluster: str
+        self,
+        db: Database,
+        fleet: Fleet,
+        vault: Vault,
+        credentials: Credentials,
+        on_bug: OnBug,
+        *,
+        cluster: str,
+        learning: Learning | None = None,
     ) -> None:
         self.version = 1
         """Grows with every change that reaches somebody."""
@@ -71,6 +85,9 @@ class Pushing:
         self._seats_root = db.root(seats, cluster)
         self._views: dict[Root[Any], Client] = {}
         self._of_client: dict[int, Root[Any]] = {}
+        self.learning = learning or Learning()
+        self._learners: dict[str, dict[int, Client]] = {}
+        fleet.learn = self._learn
 
     # --- edits -------------------------------------------------------------------------------------------------------
 
@@ -154,15 +171,45 @@ class Pushing:
             view = self._view_now(client, root)
             if view is None or view == client.shown.view:
                 continue
-            shown = self.shelves.show(view, version)
-            if shown.types is None:
-                self._note(shown)
-                self.shelves.leave(shown)  # what it has is better than nothing
-                continue
-            self.shelves.leave(client.shown)
-            client.shown = shown
-            found.append(client)
+            if self._turn(client, view, version):
+                found.append(client)
         return found
+
+    def _turn(self, client: Client, view: View, version: int) -> bool:
+        """Let a client look at a view, with the names of its workload; whether that is good to look at."""
+        shown = self.shelves.show(view, version, self.learning.names(client.learns_as))
+        if shown.types is None:
+            self._note(shown)
+            self.shelves.leave(shown)  # what it has is better than nothing
+            return False
+        self.shelves.leave(client.shown)
+        client.shown = shown
+        return True
+
+    # --- on-demand proxies -------------------------------------------------------------------------------------------
+
+    def _learn(self, client: Client, names: tuple[str, ...]) -> None:
+        """What a proxy asks for its workload is known to call from now on; every proxy of the workload gets it."""
+        who, view = client.learns_as, client.shown.view.outbound
+        is_new = self.learning.learn(
+            who, names, lambda name: is_known(self._db, view, name), now=time(), held=lambda: self._held_by(who)
+        )
+        if is_new:
+            self._taught(who)
+
+    def forget_old(self) -> None:
+        """What nobody has asked for in a long time is not given to proxies any more. Call it now and then."""
+        for who in self.learning.forget_old(time(), self._held_by):
+            self._taught(who)
+
+    def _taught(self, who: str) -> None:
+        version = self.version + 1
+        clients = [client for client in self._learners.get(who, {}).values() if client.shown.view.outbound.is_on_demand]
+        self._tell([client for client in clients if self._turn(client, client.shown.view, version)], version)
+        self.has_left = True  # the sets before this one are of no use any more
+
+    def _held_by(self, who: str) -> frozenset[str]:
+        return frozenset(name for client in self._learners.get(who, {}).values() for name in client.asked_names())
 
     def _view_now(self, client: Client, root: Root[Any]) -> View | None:
         where = f"the view of {client.id}"
@@ -209,6 +256,12 @@ class Pushing:
         """Its stream is over."""
         self.has_left = True
         self.fleet.remove(client)
+        learners = self._learners.get(client.learns_as, {})
+        learners.pop(client.serial, None)
+        if not learners:
+            self._learners.pop(client.learns_as, None)
+            if client.identity is None:
+                self.learning.forget(client.learns_as)
         root = self._of_client.pop(client.serial, None)
         if root is not None:
             del self._views[root]
@@ -249,24 +302,29 @@ class Pushing:
     def _admitted(self, guest: Guest, claim: Claim, seat: Seat) -> Client:
         identity = spiffe_id(settings_now(self._db).trust_domain, seat.workload.namespace, seat.service_account)
         root = self._db.root(view_of, seat.workload)
-        shown = self._looked_at(root, seat.id)
+        learns_as = f"{identity} {self._owner_of(seat)}"
+        shown = self._looked_at(root, seat.id, learns_as)
         self._credentials.want(seat.uid, identity)
         who = Entitled(seat.uid, seat.workload.namespace, seat.is_gateway)
         transport = "unix" if isinstance(guest.door, PodDoor) else "tls"
-        client = self._client(claim, shown, transport, seat=seat, identity=identity, who=who)
+        client = self._client(claim, shown, transport, learns_as, seat=seat, identity=identity, who=who)
         client.expires_at = expires_at(guest.certificate) if guest.certificate else None
         self._views[root] = client
         self._of_client[client.serial] = root
         self.fleet.add(client)
         return client
 
-    def _looked_at(self, root: Root[Any], name: str) -> Shown:
+    def _owner_of(self, seat: Seat) -> str:
+        found = workload(self._db, seat.workload)
+        return found.owner if found else seat.workload.name
+
+    def _looked_at(self, root: Root[Any], name: str, learns_as: str) -> Shown:
         """The view of a new client, on show; raises NotAdmittedError where there is nothing good."""
         try:
             view = root.value()
             if view is None:
                 raise _not_admitted("NOT_FOUND", "TUL0807", peer=name)
-            shown = self.shelves.show(view, self.version)
+            shown = self.shelves.show(view, self.version, self.learning.names(learns_as))
         except NotAdmittedError:
             root.close()
             raise
@@ -288,8 +346,9 @@ class Pushing:
     def _welcomed(self, claim: Claim) -> Client:
         """A client without identity: configuration by its word, secrets never."""
         view = claimed_view(self._db, claim)
-        shown = self._only_good(self.shelves.show(view, self.version), None)
-        client = self._client(claim, shown, "plaintext", seat=None, identity=None, who=None)
+        who = f"claimed {claim.namespace}/{claim.name}" if claim.name else f"stream {next(self._serials)}"
+        shown = self._only_good(self.shelves.show(view, self.version, self.learning.names(who)), None)
+        client = self._client(claim, shown, "plaintext", who, seat=None, identity=None, who=None)
         root = self._db.root(claimed_view, claim)
         root.value()
         self._views[root] = client
@@ -302,18 +361,20 @@ class Pushing:
         claim: Claim,
         shown: Shown,
         transport: str,
+        learns_as: str,
         *,
         seat: Seat | None,
         identity: SpiffeId | None,
         who: Entitled | None,
     ) -> Client:
         snapshot = self._snapshot(shown, who, self.version, None)
+        expects = ON_DEMAND_EXPECTS if shown.view.outbound.is_on_demand else FULL_EXPECTS
         conversation = (
-            Conversation(snapshot, secrets=self._vault.reader(who), comparisons=self._comparisons)
+            Conversation(snapshot, secrets=self._vault.reader(who), comparisons=self._comparisons, expects=expects)
             if who is not None
-            else Conversation(snapshot, comparisons=self._comparisons)
+            else Conversation(snapshot, comparisons=self._comparisons, expects=expects)
         )
-        return Client(
+        client = Client(
             next(self._serials),
             conversation,
             self.fleet,
@@ -322,9 +383,12 @@ class Pushing:
             seat=seat,
             identity=identity,
             entitled=who,
+            learns_as=learns_as,
             shown=shown,
             snapshot=snapshot,
         )
+        self._learners.setdefault(learns_as, {})[client.serial] = client
+        return client
 
 
 def settings_now(db: Database) -> Any:

@@ -1,19 +1,21 @@
 """Views that somebody looks at, each computed once: its resources, their version, and the last good ones after a failure.
 
-Knows the engine's roots, not who looks: streams are `fleet.py`'s. One `Shown` per distinct view, counted by its viewers.
+Knows the engine's roots, not who looks: streams are `fleet.py`'s. One `Shown` per distinct view, counted by its viewers; of
+on-demand views one per set of names, too.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from tulle.compile import gateways
-from tulle.compile.snapshot import resources_of
+from tulle.compile.ondemand import Names, resources_held
 from tulle.compile.views import View
 from tulle.engine import Database, Root, query
 from tulle.model.origin import Origin
 from tulle.model.problems import NOWHERE, Problem, problem
 from tulle.xds.names import TypeUrl
 
+NO_NAMES: Names = frozenset()
 Types = Mapping[TypeUrl, Mapping[Any, Any]]
 
 
@@ -31,10 +33,12 @@ def our_bug(what: object, error: Exception, origin: Origin = NOWHERE) -> Problem
 class Shown:
     """One view on show."""
 
-    __slots__ = ("_resources", "_secrets", "bug", "secrets", "types", "version", "view", "viewers")
+    __slots__ = ("_resources", "_secrets", "bug", "names", "secrets", "types", "version", "view", "viewers")
 
-    def __init__(self, db: Database, view: View) -> None:
+    def __init__(self, db: Database, view: View, names: Names) -> None:
         self.view = view
+        self.names = names
+        """What is known to be called; empty unless the view is on demand."""
         self.viewers = 0
         self.types: Types | None = None
         """None: it never could be computed, and nobody may be told that it is empty."""
@@ -42,7 +46,7 @@ class Shown:
         self.version = 0
         """The fleet's version at which it last changed."""
         self.bug: tuple[Problem, Exception] | None = None
-        self._resources = db.root(resources_of, view)
+        self._resources = db.root(resources_held, view, names)
         self._secrets = db.root(secret_names, view)
 
     def refresh(self) -> bool:
@@ -75,7 +79,7 @@ class Shelves:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._shown: dict[View, Shown] = {}
+        self._shown: dict[tuple[View, Names], Shown] = {}
         self._by_root: dict[Root[Any], Shown] = {}
 
     def __len__(self) -> int:
@@ -85,11 +89,12 @@ class Shelves:
         """Every view on show."""
         return tuple(self._shown.values())
 
-    def show(self, view: View, version: int) -> Shown:
+    def show(self, view: View, version: int, names: Names = NO_NAMES) -> Shown:
         """Start to look at a view; pair with `leave`. Computes it where nobody looked before."""
-        shown = self._shown.get(view)
+        names = names if view.outbound.is_on_demand else NO_NAMES
+        shown = self._shown.get((view, names))
         if shown is None:
-            shown = self._shown[view] = Shown(self._db, view)
+            shown = self._shown[view, names] = Shown(self._db, view, names)
             self._by_root.update(dict.fromkeys(shown.roots, shown))
             shown.refresh()
             shown.version = version
@@ -105,7 +110,7 @@ class Shelves:
             for root in shown.roots:
                 del self._by_root[root]
             shown.close()
-            del self._shown[shown.view]
+            del self._shown[shown.view, shown.names]
 
     def of_root(self, root: Root[Any]) -> Shown | None:
         """The view a dirty root belongs to."""

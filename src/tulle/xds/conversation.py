@@ -113,6 +113,10 @@ class Conversation:
         """The refused versions that are still the newest we have."""
         return {TypeUrl(url): dict(self._lanes[url].rejected) for url in PUSH_ORDER if self._lanes[url].rejected}
 
+    def asked_names(self) -> frozenset[ResourceName]:
+        """What the client subscribed to one by one, where it also gets everything: its on-demand lookups."""
+        return frozenset(name for lane in self._lanes.values() if lane.is_patient for name in lane.names)
+
     @property
     def waits_for(self) -> frozenset[str]:
         """Types whose response is not acknowledged yet; empty when the client is quiet."""

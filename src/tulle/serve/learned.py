@@ -1,0 +1,41 @@
+"""What workloads are known to call, on disk: one JSON file, replaced as a whole. Knows no proxies; deciding is `learning`'s."""
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from tulle.serve.learning import Kept
+
+_SCHEMA = 1
+
+
+class _File(Struct):
+    schema: int
+    workloads: dict[str, dict[str, float]]
+
+
+class LearnedFile:
+    """The file. Losing it costs every workload one slow first request per service."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Kept:
+        """What was written; nothing where there is no file or one of another schema. Raises OSError."""
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return {}
+        return found.workloads if found.schema == _SCHEMA else {}
+
+    def write(self, kept: Kept) -> None:
+        """Replace it: whole or not at all. Raises OSError."""
+        whole = _File(_SCHEMA, {who: dict(names) for who, names in kept.items()})
+        fresh = self._path.with_suffix(".new")
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(whole))
+        fresh.replace(self._path)
