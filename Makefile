@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults gold format lock wheel clean
+.PHONY: help setup demo test check faults bench bench-quick performance gold format lock wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -32,12 +32,28 @@ check: $(READY) ## format, lint, types, import contracts, unit and golden tests:
 faults: $(READY) ## the fault table under load (about 10 minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults -s -q
 
+bench: $(READY) ## measure everything, keep the results (needs Go and Rust; about 25 minutes on a quiet machine)
+	@$(BIN)/python -m bench control-plane --grid default --save
+	@$(BIN)/python -m bench control-plane --grid on-demand --save
+	@$(BIN)/python -m bench control-plane --grid large --save
+	@$(BIN)/python -m bench sidecar-memory --save
+	@$(BIN)/python -m bench data-path --traffic http1,new,http2,grpc,tcp --save
+	@$(BIN)/python -m bench page
+
+bench-quick: $(READY) ## the same machinery in a minute or two, nothing is kept
+	@$(BIN)/python -m bench control-plane --grid quick --repeat 1
+	@$(BIN)/python -m bench sidecar-memory --services 100 --discovery full
+	@$(BIN)/python -m bench data-path --cycles 2 --seconds 0.7
+
+performance: $(READY) ## docs/performance.md from the saved results
+	@$(BIN)/python -m bench page
+
 gold: $(READY) ## rewrite golden files
 	@TULLE_GOLD=1 $(BIN)/python -m pytest -q tests/golden tests/policies tests/dialects || true
 	@git status --short tests
 
 format: $(READY) ## format and mend what can be mended
-	@$(BIN)/ruff format src tests tools hatch_build.py && $(BIN)/ruff check --fix src tests tools hatch_build.py
+	@$(BIN)/ruff format src tests tools bench hatch_build.py && $(BIN)/ruff check --fix src tests tools bench hatch_build.py
 
 lock: $(READY) ## resolve requirements.lock anew
 	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 
-from bench import control_plane, data_path, results
+from bench import control_plane, data_path, page, results, sidecar_memory
 from bench.building import CannotMeasureError
 
-MEASURED = {module.NAME: module for module in (control_plane, data_path)}
+MEASURED = {module.NAME: module for module in (control_plane, sidecar_memory, data_path)}
 
 
 def main() -> int:
@@ -21,7 +21,11 @@ def main() -> int:
         module.arguments(one)
         one.add_argument("-o", "--output", choices=("text", "json"), default="text")
         one.add_argument("--save", action="store_true", help="put the rows into bench/results")
+    written = names.add_parser("page", help="write docs/performance.md from the saved results")
+    written.add_argument("--check", action="store_true", help="only say whether it is up to date")
     given = parser.parse_args()
+    if given.name == "page":
+        return page.main(only_checks=given.check)
     module = MEASURED[given.name]
     try:
         rows = module.run(given)

@@ -12,7 +12,7 @@ from bench.machine import ROOT
 HERE = Path(__file__).resolve().parent
 BUILT = ROOT / "build" / "bench"
 _TOOLS = {
-    "go": ("go", "golang-go", "/usr/local/go/bin"),
+    "go": ("Go", "golang-go", "/usr/local/go/bin"),
     "rustc": ("Rust", "rustc", str(Path.home() / ".cargo" / "bin")),
 }
 """Language, its package of Debian and Ubuntu, where it lies when it was installed without one."""

@@ -21,7 +21,7 @@ from bench.machine import ROOT
 
 Object = dict[str, Any]
 TULLE = Path(sys.executable).parent / "tulle"
-READY_SECONDS = 60
+READY_SECONDS = 60.0
 PROXY = "istio-proxy"
 
 
@@ -101,14 +101,14 @@ def tulle(*words: str | Path, timeout: float = 120) -> str:
 
 
 @contextmanager
-def local_mesh(folder: Path, settings: Object | None = None) -> Iterator[LocalMesh]:
+def local_mesh(folder: Path, settings: Object | None = None, patience: float = READY_SECONDS) -> Iterator[LocalMesh]:
     """Run the manifests of a folder until the end of the block. Raises CannotMeasureError."""
     mesh = LocalMesh(f"bench-{secrets.token_hex(3)}")
     given = folder.parent / f"{folder.name}-settings.json"
     given.write_text(json.dumps(settings or {}))
-    words = ("--name", mesh.name, "--detach", "--timeout", str(READY_SECONDS), "--settings", given)
+    words = ("--name", mesh.name, "--detach", "--timeout", str(patience), "--settings", given)
     try:
-        tulle("up", folder, *words, timeout=READY_SECONDS + 30)
+        tulle("up", folder, *words, timeout=patience + 30)
         yield mesh
     finally:
         subprocess.run([TULLE, "down", "--name", mesh.name], capture_output=True, check=False, timeout=60, cwd=ROOT)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-CODE = ["src", "tests", "tools", "hatch_build.py"]
+CODE = ["src", "tests", "tools", "bench", "hatch_build.py"]
 
 
 class Outcome(NamedTuple):
