@@ -5,6 +5,7 @@ Reads arguments, runs the loop, ends on SIGTERM and SIGINT. The order of things 
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -17,6 +18,9 @@ from msgspec.structs import replace
 from tulle.app.settings import Settings, SettingsRefusedError, load
 from tulle.identity.errors import IdentityError
 from tulle.serve import logs
+
+GARBAGE = (50_000, 20, 50)
+"""Collections of garbage are rarer than Python's: a first compile makes a hundred thousand objects that all stay."""
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,6 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     logs.start(given.log_format or settings.log_format, logging.DEBUG if given.verbose else logging.INFO)
+    gc.set_threshold(*GARBAGE)
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # nothing is forked while serving
     try:
         return asyncio.run(_serve(given, settings))

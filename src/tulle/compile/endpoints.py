@@ -58,6 +58,7 @@ def _metadata(endpoint: Endpoint) -> bytes:
     return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(NAMESPACE, values))
 
 
+@lru_cache(maxsize=50_000)
 def _word(name: str, value: str) -> bytes:
     """An entry of `google.protobuf.Struct.fields`."""
     return _entry(name, field(3, value.encode()))

@@ -25,4 +25,7 @@ def locality(labels: Mapping[str, str]) -> str:
 
 
 def _first(labels: Mapping[str, str], names: Iterable[str]) -> str:
-    return next((labels[name] for name in names if labels.get(name)), "")
+    for name in names:
+        if found := labels.get(name):
+            return found
+    return ""

@@ -13,7 +13,8 @@ from cryptography import x509
 from msgspec import Struct
 
 from tulle.compile.ondemand import is_known
-from tulle.compile.views import View, view_of
+from tulle.compile.onlookers import NOBODY
+from tulle.compile.views import OutboundView, View, view_of
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import workload
 from tulle.engine import Database, Root
@@ -90,6 +91,12 @@ class Pushing:
         fleet.learn = self._learn
 
     # --- edits -------------------------------------------------------------------------------------------------------
+
+    def warm(self, cluster: str) -> None:
+        """Compute what all ordinary clients share, before the first of them waits for it."""
+        shown = self.shelves.show(View(OutboundView(cluster, NOBODY)), self.version)
+        self._note(shown)
+        self.shelves.leave(shown)
 
     def after_edit(self, *, secrets_changed: bool = False) -> Pushed:
         """Compute what the last edits touched and tell whoever it concerns. One call per edit; never raises for users' input."""

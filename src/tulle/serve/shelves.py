@@ -4,6 +4,7 @@ Knows the engine's roots, not who looks: streams are `fleet.py`'s. One `Shown` p
 on-demand views one per set of names, too.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from tulle.model.problems import NOWHERE, Problem, problem
 from tulle.xds.names import TypeUrl
 
 NO_NAMES: Names = frozenset()
+_ALIKE_KEPT = 128
 Types = Mapping[TypeUrl, Mapping[Any, Any]]
 
 
@@ -33,12 +35,26 @@ def our_bug(what: object, error: Exception, origin: Origin = NOWHERE) -> Problem
 class Shown:
     """One view on show."""
 
-    __slots__ = ("_resources", "_secrets", "bug", "names", "secrets", "types", "version", "view", "viewers")
+    __slots__ = (
+        "_alike",
+        "_computed",
+        "_resources",
+        "_secrets",
+        "bug",
+        "names",
+        "secrets",
+        "types",
+        "version",
+        "view",
+        "viewers",
+    )
 
-    def __init__(self, db: Database, view: View, names: Names) -> None:
+    def __init__(self, db: Database, view: View, names: Names, alike: "Alike") -> None:
         self.view = view
         self.names = names
         """What is known to be called; empty unless the view is on demand."""
+        self._alike = alike
+        self._computed: Types | None = None
         self.viewers = 0
         self.types: Types | None = None
         """None: it never could be computed, and nobody may be told that it is empty."""
@@ -52,13 +68,15 @@ class Shown:
     def refresh(self) -> bool:
         """Ask again; whether anything changed. A failure keeps what was good and is left in `bug`."""
         try:
-            types, secrets = self._resources.value(), self._secrets.value()
+            computed, secrets = self._resources.value(), self._secrets.value()
         except Exception as error:  # noqa: BLE001 - one view's defect must not take the others down
             self.bug = (our_bug(f"the configuration of {named(self.view)}", error), error)
             return False
         self.bug = None
-        if types is self.types and secrets == self.secrets:
+        if computed is self._computed and secrets == self.secrets:
             return False
+        self._computed = computed
+        types = {url: self._alike.one_of_equals(shelf) for url, shelf in computed.items()}
         is_new = self.types is None or types != self.types or secrets != self.secrets
         self.types, self.secrets = types, secrets
         return is_new
@@ -74,11 +92,28 @@ class Shown:
         return (self._resources, self._secrets)
 
 
+class Alike:
+    """One mapping for all equal ones: views that hold the same are compared, drafted and packed once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[frozenset[int], Mapping[Any, Any]] = OrderedDict()
+
+    def one_of_equals(self, shelf: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """The mapping that stands for those of the same entries (the same objects)."""
+        entries = frozenset(map(id, shelf.values()))
+        kept = self._kept.setdefault(entries, shelf)  # it holds the entries, so their ids stay theirs
+        self._kept.move_to_end(entries)
+        if len(self._kept) > _ALIKE_KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+
 class Shelves:
     """All views on show."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._alike = Alike()
         self._shown: dict[tuple[View, Names], Shown] = {}
         self._by_root: dict[Root[Any], Shown] = {}
 
@@ -94,7 +129,7 @@ class Shelves:
         names = names if view.outbound.is_on_demand else NO_NAMES
         shown = self._shown.get((view, names))
         if shown is None:
-            shown = self._shown[view, names] = Shown(self._db, view, names)
+            shown = self._shown[view, names] = Shown(self._db, view, names, self._alike)
             self._by_root.update(dict.fromkeys(shown.roots, shown))
             shown.refresh()
             shown.version = version

@@ -4,11 +4,17 @@ Knows no message; source: the Protocol Buffers encoding guide.
 """
 
 _LENGTH_DELIMITED = 2
+_SHORT = 128
+_HEADS = [[bytes([number << 3 | _LENGTH_DELIMITED, size]) for size in range(_SHORT)] for number in range(16)]
+"""Tag and length of fields shorter than 128 bytes: there are forty of them in an endpoint, and ten thousand endpoints."""
 
 
 def field(field_number: int, content: bytes) -> bytes:
     """One length-delimited field (message, bytes or string); `field_number` < 16."""
-    return bytes([field_number << 3 | _LENGTH_DELIMITED]) + _varint(len(content)) + content
+    size = len(content)
+    if size < _SHORT:
+        return _HEADS[field_number][size] + content
+    return bytes([field_number << 3 | _LENGTH_DELIMITED]) + _varint(size) + content
 
 
 def number(field_number: int, value: int) -> bytes:
