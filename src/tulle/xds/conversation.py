@@ -83,7 +83,7 @@ class Conversation:
     ) -> None:
         """`secrets` joins key bytes at send time for this client's identity; `comparisons` is shared by all streams.
 
-        `expects`: types that the client must have subscribed to before it can be in sync with anything, or lose anything.
+        `expects`: types that the client must have subscribed to before it can be in sync with anything.
         """
         self._snapshot = snapshot
         self._round = snapshot
@@ -98,6 +98,7 @@ class Conversation:
         self._is_delta = True
         self._actions: list[Action] = []
         self._closed = False
+        self._returns = False  # the client holds something from an earlier stream
         self.synced_version = NEVER_SYNCED
         """The newest snapshot version of which this client has acknowledged or refused everything."""
 
@@ -195,6 +196,7 @@ class Conversation:
             lane.subscribe(request.subscribe)
             fresh = [name for name in request.subscribe if name != WILDCARD]
         else:
+            self._returns |= bool(request.initial_versions)
             fresh = lane.open(request.subscribe, request.initial_versions)
             clusters = self._lanes[CDS].outstanding
             if lane.type_url == EDS and clusters is not None:
@@ -264,8 +266,8 @@ class Conversation:
         return held_back
 
     def _remove(self, url: str, held_back: set[str]) -> None:
-        if not all(self._lanes[other].asked for other in self._expects):
-            return  # a client that comes back says what it holds type by type: until then anything may be in use
+        if self._returns and not all(self._lanes[other].asked for other in self._expects):
+            return  # it says type by type what it still holds: until then anything may be in use
         if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
             self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
 
