@@ -8,6 +8,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+from tulle.compile.ondemand import resources_on_demand
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import View, view_of
 from tulle.dialects.inputs import objects, settings
@@ -59,8 +60,12 @@ class World:
         assert found is not None, f"no workload {namespace}/{pod}"
         return found
 
-    def resources(self, namespace: str, pod: str) -> Mapping[TypeUrl, Mapping[str, Resource]]:
-        return resources_of(self.db, self.view(namespace, pod))
+    def resources(self, namespace: str, pod: str, *names: str) -> Mapping[TypeUrl, Mapping[str, Resource]]:
+        """What a sidecar holds; `names` are what it is known to call, where it is on demand."""
+        view = self.view(namespace, pod)
+        if not view.outbound.is_on_demand:
+            return resources_of(self.db, view)
+        return resources_on_demand(self.db, view, frozenset(names))
 
     def shown(self, namespace: str, pod: str, kind: TypeUrl, name: str) -> dict[str, Any]:
         """One resource as JSON."""

@@ -3,8 +3,8 @@
 The first line of `in.yaml` says what the case shows. Further comment lines set the scene:
 `# pod: NAME IP label=value… [account=…] [port:name=80] [no-sidecar] [not-ready] [gateway] [in=NAMESPACE]` stands for a running Pod,
 `# view: NAMESPACE/POD` (default `default/client`) whose configuration is shown,
-`# mesh: {…}` changes settings, `# show: TYPE PATTERN` names the resources that are written out (default: everything but
-fixed ones).
+`# mesh: {…}` changes settings, `# asks: NAME` is a name an on-demand sidecar asked for, `# show: TYPE PATTERN` names the
+resources that are written out (default: everything but fixed ones).
 """
 
 import json
@@ -76,11 +76,14 @@ class Case:
         named = [words for name, words in self.directives if name == "view"] or ["default/client"]
         return [(namespace, name) for namespace, _, name in (words.partition("/") for words in named)]
 
+    def resources(self, namespace: str, name: str) -> Mapping[TypeUrl, Mapping[str, Any]]:
+        """Everything a view holds."""
+        return self.world.resources(namespace, name, *(words for word, words in self.directives if word == "asks"))
+
     def shown(self, namespace: str, name: str) -> Iterator[tuple[TypeUrl, str]]:
         """The resources that are written out, in the order they are sent."""
         patterns = [words.split(maxsplit=1) for name, words in self.directives if name == "show"] or [["*", "*"]]
-        resources = self.world.resources(namespace, name)
-        for kind, found in resources.items():
+        for kind, found in self.resources(namespace, name).items():
             for resource in found:
                 if resource in FIXED or resource.endswith("/_") or resource.startswith("InboundPassthrough"):
                     continue
@@ -95,7 +98,7 @@ class Case:
         for namespace, name in self.views:
             view = self.world.view(namespace, name)
             at = f"{namespace}/{name}: " if len(self.views) > 1 else ""
-            resources = self.world.resources(namespace, name)
+            resources = self.resources(namespace, name)
             for kind, resource in self.shown(namespace, name):
                 found = explain(self.world.db, view, kind, resource)
                 title = f"{at}{kind.name} {resource}"

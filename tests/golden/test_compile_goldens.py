@@ -39,4 +39,4 @@ def test_the_first_line_says_what_the_case_shows(folder):
 def test_envoy_accepts_the_whole_view(folder):
     case = Case(folder)
     for namespace, name in case.views:
-        assert validate(static(case.world.resources(namespace, name))) == ""
+        assert validate(static(case.resources(namespace, name))) == ""

@@ -25,6 +25,8 @@ from installed import Installed, installed
 
 Problem = dict[str, Any]
 READY_SECONDS = 90.0
+SETTINGS = "TULLE_TEST_SETTINGS"
+"""Settings of every mesh that says nothing else, JSON: to run the same tests in another mode (`{"discovery": "on-demand"}`)."""
 LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -65,7 +67,7 @@ class LocalMesh:
         self.run = self.installed.place / "run" / "tulle" / self.name
         self._manifests = [*manifests]
         self._environ = {"TULLE_RESOLVERS": resolver} if resolver else {}
-        self._settings = settings or {}
+        self._settings = {**json.loads(os.environ.get(SETTINGS, "{}")), **(settings or {})}
         self._images = images or {}
         self._applied = 0
         self._host: subprocess.Popen[bytes] | None = None
