@@ -132,7 +132,7 @@ class Fleet:
             streams.pop(client.serial, None)
             if not streams:
                 self._of_seat.pop(client.seat.uid, None)
-        if client.id not in {other.id for other in self.clients.values()} and client.id in self.secretless:
+        if client.id in self.secretless and self.find(client.id) is None:
             self.secretless.discard(client.id)
         for wait in tuple(self._waits):
             wait.settle(client)

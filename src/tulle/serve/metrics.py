@@ -51,6 +51,7 @@ class Metrics(Ears):
         self._resources = Counter(
             "tulle_xds_sent_resources", "Resources sent, removals included, by type.", ("type",), registry=self.registry
         )
+        self._counters: dict[str, tuple[Counter, Counter, Counter]] = {}
         self._convergence = Histogram(
             "pilot_proxy_convergence_time",
             "Seconds from a change being known to a proxy having acknowledged it.",
@@ -84,10 +85,19 @@ class Metrics(Ears):
     def sent(self, client: Client, sent: Send) -> None:
         """A response goes out."""
         del client
-        kind = short(sent.type_url).lower()
-        self._pushes.labels(kind).inc()
-        self._bytes.labels(kind).inc(len(sent.body))
-        self._resources.labels(kind).inc(len(sent.changed) + len(sent.removed))
+        pushes, sizes, resources = self._of_type(sent.type_url)
+        pushes.inc()
+        sizes.inc(len(sent.body))
+        resources.inc(len(sent.changed) + len(sent.removed))
+
+    def _of_type(self, type_url: str) -> tuple[Counter, Counter, Counter]:
+        """The counters of one type; looking labels up takes longer than counting."""
+        found = self._counters.get(type_url)
+        if found is None:
+            kind = short(type_url).lower()
+            found = (self._pushes.labels(kind), self._bytes.labels(kind), self._resources.labels(kind))
+            self._counters[type_url] = found
+        return found
 
     def acked(self, client: Client, acked: Acked) -> None:
         """A response was applied."""

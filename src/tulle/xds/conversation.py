@@ -243,52 +243,44 @@ class Conversation:
         return self._round if type_url in _IN_ROUNDS else self._snapshot
 
     def _advance(self) -> None:
-        held_back = self._pass(_IN_ROUNDS)
-        if not any(self._is_busy(url, held_back) for url in _IN_ROUNDS):
-            self._round = self._snapshot
-        held_back = self._pass(self._lanes)
+        if self._round is not self._snapshot:
+            busy = self._pass(_IN_ROUNDS)
+            if busy.isdisjoint(_IN_ROUNDS):
+                self._round = self._snapshot
+        busy = self._pass(self._lanes)
         if self._round is self._snapshot:
             for url in (EDS, SDS):
-                self._remove(url, held_back)
-        asked = [lane.synced_version for lane in self._lanes.values() if lane.asked]
+                self._remove(url, busy)
         if all(self._lanes[url].asked for url in self._expects):
+            asked = [lane.synced_version for lane in self._lanes.values() if lane.asked]
             self.synced_version = max(self.synced_version, min(asked, default=NEVER_SYNCED))
 
     def _pass(self, types: Collection[str]) -> set[str]:
-        """Send what may be sent now of `types`; returns those that must wait for others."""
-        held_back: set[str] = set()
-        for url in types:
-            if self._must_wait(url, held_back):
-                held_back.add(url)
-            else:
-                self._push(self._lanes[url], may_remove=url not in REMOVALS_AFTER)
-        self._remove(CDS, held_back)
-        return held_back
+        """Send what may be sent now of `types`; returns those that still have to get somewhere, or must wait for others.
 
-    def _remove(self, url: str, held_back: set[str]) -> None:
+        Mere endpoint updates make nobody wait.
+        """
+        busy = {url for url, lane in self._lanes.items() if lane.outstanding and lane.is_waited_for}
+        for url in types:
+            if not busy.isdisjoint(CHANGES_AFTER.get(url, ())) or (url == VHDS and self._lanes[RDS].owed):
+                busy.add(url)  # virtual hosts before their route configuration would be dropped by Envoy
+            else:
+                self._push(self._lanes[url], busy, may_remove=url not in REMOVALS_AFTER)
+        self._remove(CDS, busy)
+        return busy
+
+    def _remove(self, url: str, busy: set[str]) -> None:
         if self._returns and not all(self._lanes[other].asked for other in self._expects):
             return  # it says type by type what it still holds: until then anything may be in use
-        if not any(self._is_busy(other, held_back) for other in REMOVALS_AFTER[url]):
-            self._push(self._lanes[url], may_remove=not self._lingers(url), is_final=True)
-
-    def _is_busy(self, url: str, held_back: set[str]) -> bool:
-        """Whether `url` still has to get somewhere. Mere endpoint updates make nobody wait."""
-        push = self._lanes[url].outstanding
-        if push is None or self._lanes[url].overdue:
-            return url in held_back
-        return url != EDS or push.opens
-
-    def _must_wait(self, url: str, held_back: set[str]) -> bool:
-        if url == VHDS and self._lanes[RDS].owed:
-            return True  # their route configuration is not on the wire yet: Envoy would drop them
-        return any(self._is_busy(other, held_back) for other in CHANGES_AFTER.get(url, ()))
+        if busy.isdisjoint(REMOVALS_AFTER[url]):
+            self._push(self._lanes[url], busy, may_remove=not self._lingers(url), is_final=True)
 
     def _lingers(self, url: str) -> bool:
         """Whether what `url` no longer needs is still used by configuration the client kept by refusing its successor."""
         refused = any(self._lanes[other].rejected for other in (LDS, RDS, VHDS))
         return refused and len(self._lanes[url].differs) <= MOST_LINGERING
 
-    def _push(self, lane: Lane, *, may_remove: bool, is_final: bool = False) -> None:
+    def _push(self, lane: Lane, busy: set[str], *, may_remove: bool, is_final: bool = False) -> None:
         if lane.outstanding is not None or not (lane.asked or lane.owed):
             return
         source = self._source(lane.type_url)
@@ -297,6 +289,8 @@ class Conversation:
             draft = lane.draft(target, may_remove=may_remove, may_empty=is_final)
             if self._is_worth_sending(lane, draft):
                 self._send(lane, draft, source.version)
+                if lane.is_waited_for:
+                    busy.add(lane.type_url)
                 return
             lane.owed.difference_update(draft.missing)
             lane.settle(draft, moves_base=lane.asked)

@@ -126,6 +126,12 @@ class Lane:
         """
         return self.type_url == TypeUrl.VHDS or (self.type_url == TypeUrl.CDS and self.wildcard)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether the outstanding push holds other types back."""
+        push = self.outstanding
+        return push is not None and not self.overdue and (push.opens or self.type_url != TypeUrl.EDS)
+
     def known(self, name: ResourceName) -> Known | None:
         """What the client holds under `name`, as far as it has said."""
         if name in self.differs:
@@ -161,7 +167,7 @@ class Lane:
             self.owe(wanted)
 
     def _want(self, names: Iterable[ResourceName]) -> None:
-        self.names = self._comparisons.one_of_equals(self.names.union(names))
+        self.names = self._comparisons.union(self.names, frozenset(names))
 
     def owe(self, names: frozenset[ResourceName]) -> None:
         """The client holds nothing under `names` and is to get them, whatever was sent before."""

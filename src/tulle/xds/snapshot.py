@@ -71,6 +71,9 @@ class Comparisons:
         self._capacity = capacity
         self._differences: OrderedDict[tuple[int, int], tuple[Shelf, Shelf, Difference]] = OrderedDict()
         self._made: OrderedDict[tuple[int, ...], tuple[tuple[object, ...], Any]] = OrderedDict()
+        self._unions: OrderedDict[
+            tuple[int, frozenset[ResourceName]], tuple[frozenset[ResourceName], frozenset[ResourceName]]
+        ] = OrderedDict()
         self._parcels: OrderedDict[int, tuple[Any, Parcel]] = OrderedDict()
         self._parcel_bytes = 0
         self._names: OrderedDict[frozenset[ResourceName], frozenset[ResourceName]] = OrderedDict()
@@ -89,6 +92,15 @@ class Comparisons:
         if len(self._names) > self._capacity:
             self._names.popitem(last=False)
         return kept
+
+    def union(self, names: frozenset[ResourceName], more: frozenset[ResourceName]) -> frozenset[ResourceName]:
+        """Both, as the set that stands for all equal ones; made once for all that have the same and want the same more."""
+        found = self._unions.get((id(names), more))
+        if found is None:
+            found = self._unions[id(names), more] = (names, self.one_of_equals(names | more))
+            if len(self._unions) > self._capacity:
+                self._unions.popitem(last=False)
+        return found[1]
 
     def once(self, state: tuple[object, ...], make: Callable[[], Any]) -> Any:
         """`make()`, or what it made for the same objects before. `state` is compared by identity, and kept alive."""
