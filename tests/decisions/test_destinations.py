@@ -137,8 +137,8 @@ def test_service_entries_without_addresses_have_one_each(place: Place) -> None:
 def test_external_names(place: Place) -> None:
     within = place.caller.http("alias", 80, n=3)
     assert within.only("200 first"), within.counts
-    log = place.mesh.logged("first", NS, reporter="destination", authority="alias")
-    assert log["downstream_peer"] == f"spiffe://cluster.local/ns/{NS}/sa/default", "an alias of a mesh service has mTLS"
+    log = place.mesh.logged("caller", NS, reporter="source", authority="alias")
+    assert log["upstream_peer"] == f"spiffe://cluster.local/ns/{NS}/sa/default", "an alias of a mesh service has mTLS"
     answer = place.caller.until("200 there", "away", 8000, seconds=20).first
     assert "x-tulle-peer" not in answer["body"]["headers"], "who calls is none of a stranger's business"
 

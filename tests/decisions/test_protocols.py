@@ -24,8 +24,12 @@ spec:
 
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[LocalMesh]:
+    talk = namespace(NS)
+    talk["metadata"]["annotations"] = {
+        "tulle.dev/depth": "full"
+    }  # what both sidecars parse; relayed: mesh/test_depth.py
     objects = [
-        namespace(NS),
+        talk,
         client("caller", NS),
         echo("web", NS, "web", http=8000, h2c=8002, grpc=8003),
         service(

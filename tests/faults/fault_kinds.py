@@ -122,7 +122,7 @@ def sidecar_replaced(mesh: FaultMesh, window: Window) -> str:
     window.sleep_until(0.2)
     window.mark()
     mesh.tulle("restart", "sidecar", name, "-n", NS)
-    mesh.wait(lambda: before not in mesh.sidecar_pids(uid), max(10.0, window.end - time.time()), "the old one stayed")
+    mesh.wait(lambda: before not in mesh.sidecar_pids(uid), max(20.0, window.end - time.time()), "the old one stayed")
     gone = time.time() - window.begin - window.when[-1]
     (after,) = mesh.sidecar_pids(uid)
     return f"Envoy pid {before} → {after}, the old one gone after {gone:.1f} s"

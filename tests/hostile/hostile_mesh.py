@@ -43,6 +43,9 @@ def mesh() -> str:
     }
     outlaw = _runs("outlaw", "intruder.py", "/lair", "outlaw", volumes={"/lair": "@control@/lair"})
     outlaw["spec"]["template"]["metadata"]["annotations"]["sidecar.istio.io/inject"] = "false"
+    board = _runs("board", "board.py")
+    # a sidecar that relays believes nothing, and says nothing: one that parses is to be lied to
+    board["spec"]["template"]["metadata"]["annotations"]["tulle.dev/depth"] = "full"
     return manifest(
         namespace(NS),
         *(account(name, NS) for name in accounts),
@@ -51,7 +54,7 @@ def mesh() -> str:
         service("vault", NS, {"app": "vault"}, port("http", 8080)),
         service("board", NS, {"app": "board"}, port("http", 8080)),
         _mounting(_runs("vault", "board.py", "/treasure/word"), "treasure"),
-        _runs("board", "board.py"),
+        board,
         client("friend", NS, runs_as="friend"),
         _mounting(_runs("intruder", "intruder.py", "/lair", volumes={"/lair": "@control@/lair"}), "own"),
         outlaw,

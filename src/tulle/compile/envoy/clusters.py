@@ -29,7 +29,7 @@ _ALPN = {
 }
 _RELAYED_IDLE = timedelta(seconds=4)
 """Shorter than most servers keep a connection that rests (5 s and more), so that no request meets one that closes."""
-_RELAYED_AGE = timedelta(seconds=30)
+_RELAYED_AGE_SECONDS = 10
 """Nobody tells the client that a sidecar which relays is leaving: connections are renewed before it has left."""
 _APPLICATION_ALPN = {
     Upstream.HTTP2: ("h2",),
@@ -170,12 +170,12 @@ def _transport(plan: Cluster, settings: MeshSettings) -> dict[str, Any]:
 
 
 def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "api.Any":
-    if plan.is_relayed:
-        http.setdefault("max_connection_duration", _RELAYED_AGE)
-        if plan.upstream is not Upstream.HTTP2:  # which says good-bye before it closes
-            http.setdefault("idle_timeout", _RELAYED_IDLE)
     if plan.mesh_tls is not MeshTls.NEVER:
-        http.setdefault("max_connection_duration", timedelta(seconds=settings.max_connection_age_seconds))
+        age = settings.max_connection_age_seconds
+        age = min(age, _RELAYED_AGE_SECONDS) if plan.is_relayed else age
+        http.setdefault("max_connection_duration", timedelta(seconds=age))
+    if plan.is_relayed and plan.upstream is not Upstream.HTTP2:  # which says good-bye before it closes
+        http.setdefault("idle_timeout", _RELAYED_IDLE)
     options = api.HttpProtocolOptions(
         common_http_protocol_options=api.CoreHttpProtocolOptions(**http),
         http_filters=observing.leaving_filters() if plan.is_relayed or plan.mesh_tls is MeshTls.NEVER else [],

@@ -14,7 +14,7 @@ from tulle.model.origin import Origin
 from tulle.model.problems import Problem, problem
 
 DEPTH: Final = "tulle.dev/depth"
-_PLACE: Final = f"metadata.annotations[{DEPTH}]"
+_PLACE: Final = "metadata.annotations"
 _KNOWN: Final = frozenset(Depth)
 
 
