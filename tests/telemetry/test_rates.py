@@ -117,3 +117,21 @@ def test_quantiles_beyond_the_last_bound_and_of_nothing() -> None:
     assert quantile(0.99, {10.0: 1.0, float("inf"): 100.0}) == 10.0
     assert quantile(0.5, {}) is None
     assert quantile(0.5, {10.0: 0.0, float("inf"): 0.0}) is None
+
+
+def test_requests_through_a_receiver_that_relays_are_the_callers_word() -> None:
+    unknown = {"source_workload": "unknown", "source_workload_namespace": "unknown"}
+    gateway = {"source_workload": "gateway", "source_workload_namespace": "edge"}
+    opened = Sample("istio_tcp_connections_opened_total", labels("destination", **unknown), 4)
+    after = reading(
+        1,
+        page=[requests("source", 100), requests("source", 30, **gateway)],
+        reviews=[opened, requests("destination", 30, **gateway)],
+    )
+    found = flows(reading(0), after)
+    row = stat(found, "workload", 1)["shop", "reviews-v1"]
+    assert (row.requests_per_s, row.tcp_connections, row.success) == (130, 4, 1)
+    told = {edge.source.workload: (edge.rates.requests_per_s, edge.is_mtls) for edge in edges(found, 1)}
+    assert told == {"page": (100, True), "gateway": (30, True)}
+    without_gateway = reading(1, page=[requests("source", 100)], reviews=[opened])
+    assert stat(flows(reading(0), without_gateway), "service", 1)["shop", "reviews"].requests_per_s == 100

@@ -79,6 +79,8 @@ def _document(port: Port) -> dict[str, Any]:
         "protocol": port.protocol,
         "mode": port.mode,
         "modeFrom": port.mode_from._asdict() if port.mode_from else None,
+        "depth": port.depth or None,
+        "raisedBy": port.raised_by._asdict() if port.raised_by else None,
         "service": port.service,
         "policies": [
             {"action": action, "origin": spot._asdict(), "rules": policy.get("rules", [])}

@@ -131,6 +131,8 @@ def _inbound(connection: Connection, pod: Raw) -> Lines:
         name = f"port {port.number} ({port.protocol})" if port.number else "other ports"
         by = f"from {port.mode_from}" if port.mode_from else "nobody says otherwise"
         yield f"mTLS of {name}: {port.mode}, {by}"
+        if port.depth:
+            yield f"  HTTP from sidecars is {port.depth_words}"
         for action, spot, policy in port.policies:
             yield f"  {action} by AuthorizationPolicy {spot.namespace}/{spot.name}{_at(spot)}"
             for rule in policy.get("rules", ()):

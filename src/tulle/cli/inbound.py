@@ -23,6 +23,19 @@ class Port(NamedTuple):
     service: str
     policies: Sequence[tuple[str, Spot, Mapping[str, Any]]]
     """(action, where, the policy as intent/plan JSON)."""
+    depth: str = ""
+    """`full`, `once` or `l4`, as it was asked for; empty where HTTP is not declared."""
+    raised_by: Spot | None = None
+    """What needs HTTP although it was asked to be relayed."""
+
+    @property
+    def depth_words(self) -> str:
+        """What becomes of HTTP that sidecars send."""
+        if self.depth == "full":
+            return "parsed (depth full)"
+        if self.raised_by:
+            return f"parsed (depth {self.depth}, raised by {self.raised_by})"
+        return f"relayed (depth {self.depth})"
 
 
 def ports(written: Written) -> list[Port]:
@@ -39,6 +52,8 @@ def ports(written: Written) -> list[Port]:
             _mode_from(written, one["origins"]),
             (one["service"] or {}).get("host", ""),
             _policies(written, one["policies"]),
+            one.get("depth") or "",
+            written.at(one.get("raised_by")),
         )
         for one in plan["ports"]
     ]
