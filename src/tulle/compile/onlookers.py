@@ -9,6 +9,7 @@ from msgspec import structs
 from tulle.compile.routes import contested_names
 from tulle.compile.scope import (
     MESH,
+    NOBODY,
     destination_claims_in,
     route_claims_in,
     service_ports_in,
@@ -19,8 +20,6 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.kubernetes import namespaces
 from tulle.engine import Database, query
 
-NOBODY = ""
-"""The namespace of a client that could be anybody."""
 _EVERYBODY = ("*",)
 
 

@@ -11,7 +11,15 @@ from msgspec import structs
 from tulle.compile.addresses import singles
 from tulle.compile.destinations import destinations_for, treatment
 from tulle.compile.keyed import pushed
-from tulle.compile.scope import MESH, mesh_routes, routes_of, service_found, service_of, service_table
+from tulle.compile.scope import (
+    MESH,
+    mesh_routes,
+    routes_of,
+    service_found,
+    service_of,
+    service_ports_in,
+    service_table,
+)
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
@@ -97,15 +105,30 @@ def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str,
     """
     owners: dict[str, str] = {}
     contested: dict[str, str] = {}
-    hosts = hosts_on(db, view, port)
-    for host in hosts:
-        key = service_of(db, view.cluster, view.namespace, host)
-        is_own = key is not None and key.namespace == view.namespace
-        for name in names_of(db, key, view.namespace if is_own else "") if key else (host,):
+    table = service_table(db, view.cluster, view.namespace)
+    claims: list[tuple[str, tuple[str, ...]]] = [(host, (host,)) for host in routed_only(db, view, port)]
+    for place in table.places:
+        offered = names_in(db, view.cluster, place, port, place == view.namespace)
+        claims += [(key.host, names) for key, names in offered if table.hosts.get(key.host) == key]
+    hosts = {host for host, _ in claims}
+    for host, names in sorted(claims):
+        for name in names:
             owner = owners.setdefault(name, host)
             if owner != host:
                 contested[name] = owners[name] = name if name in hosts else owner
     return contested
+
+
+@query
+def names_in(
+    db: Database, cluster: str, place: str, port: int, is_own: bool
+) -> tuple[tuple[ServiceKey, tuple[str, ...]], ...]:
+    """Names of a namespace's HTTP services on a port; `is_own` for clients of that namespace."""
+    return tuple(
+        (item.key, names_of(db, item.key, place if is_own else ""))
+        for item in service_ports_in(db, cluster, place)
+        if any(number == port and protocol.is_http for number, protocol in item.ports)
+    )
 
 
 @query

@@ -15,6 +15,8 @@ from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol
 from tulle.model.keys import ObjectKey, ServiceKey
 
+NOBODY = ""
+"""The namespace of a client that could be anybody."""
 MESH = "mesh"
 """Istio's name for every sidecar, where a route names its gateways."""
 
@@ -88,27 +90,56 @@ def service_ports_in(db: Database, cluster: str, namespace: str) -> tuple[Servic
     )
 
 
+class Offer(Struct, frozen=True):
+    """The services of one namespace, as far as one client sees them, arranged for tables."""
+
+    hosts: Mapping[str, ServiceKey]
+    """In order of the keys."""
+    ports: Mapping[int, tuple[tuple[ServiceKey, PortProtocol], ...]]
+
+
 @query
-def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
-    """The services that clients of a namespace see. O(services), when a service or port comes or goes."""
+def offer(db: Database, cluster: str, place: str, client: str) -> Offer:
+    """What a namespace (`place`) offers to clients of another; `NOBODY` sees what everybody sees."""
     hosts: dict[str, ServiceKey] = {}
     ports: dict[int, list[tuple[ServiceKey, PortProtocol]]] = {}
-    for place in _own_first(namespaces(db, cluster), namespace):
-        for item in service_ports_in(db, cluster, place):
-            if item.key.host in hosts or not is_visible(item.exported_to, namespace):
-                continue
+    for item in sorted(service_ports_in(db, cluster, place), key=lambda item: item.key):
+        if item.key.host not in hosts and is_visible(item.exported_to, client):
             hosts[item.key.host] = item.key
             for number, protocol in item.ports:
                 ports.setdefault(number, []).append((item.key, protocol))
+    return Offer(hosts, {number: tuple(sorted(found)) for number, found in ports.items()})
+
+
+@query
+def audience(db: Database, cluster: str, place: str, client: str) -> str:
+    """Whose eyes tell what a namespace offers to the client: `NOBODY`'s, where nothing is for particular clients."""
+    exports = {item.exported_to for item in service_ports_in(db, cluster, place)}
+    return NOBODY if exports <= {("*",)} else client
+
+
+@query
+def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
+    """The services that clients of a namespace see: the namespaces' offers, laid side by side."""
+    offers = {
+        place: offer(db, cluster, place, audience(db, cluster, place, namespace))
+        for place in sorted(namespaces(db, cluster))
+    }
+    hosts: dict[str, ServiceKey] = {}
+    for place in reversed(_own_first(offers, namespace)):
+        hosts.update(offers[place].hosts)
+    is_plain = len(hosts) == sum(len(one.hosts) for one in offers.values())
+    ports: dict[int, list[tuple[ServiceKey, PortProtocol]]] = {}
+    places: dict[str, tuple[ServiceKey, ...]] = {}
+    for place, one in offers.items():
+        if keys := tuple(key for host, key in one.hosts.items() if is_plain or hosts[host] == key):
+            places[place] = keys
+        for number, found in one.ports.items():
+            seen = found if is_plain else [entry for entry in found if hosts[entry[0].host] == entry[0]]
+            ports.setdefault(number, []).extend(seen)
     wildcards = sorted((host for host in hosts if host.startswith("*")), key=lambda host: (-len(host), host))
-    places: dict[str, list[ServiceKey]] = {}
-    for key in sorted(hosts.values()):
-        places.setdefault(key.namespace, []).append(key)
     return ServiceTable(
-        hosts,
-        {number: tuple(sorted(found)) for number, found in ports.items()},
-        tuple(wildcards),
-        {place: tuple(keys) for place, keys in sorted(places.items())},
+        hosts, {number: tuple(found) for number, found in ports.items() if found}, tuple(wildcards), places
     )
 
 

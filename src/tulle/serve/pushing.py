@@ -13,7 +13,7 @@ from cryptography import x509
 from msgspec import Struct
 
 from tulle.compile.ondemand import is_known
-from tulle.compile.onlookers import NOBODY
+from tulle.compile.scope import NOBODY
 from tulle.compile.views import OutboundView, View, view_of
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import workload
