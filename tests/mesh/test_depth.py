@@ -233,6 +233,8 @@ def test_l4_relays_on_both_sides_until_something_asks_for_requests(mesh: LocalMe
     mesh.apply(RULE, "rule.yaml")
     denied = piper.http(f"web.{NS}", path="/secret/1", n=5, fresh=True)
     assert denied.only("403"), denied.counts
+    for word, at in (("h2c", 82), ("grpc", 83)):  # bytes that turn out to be HTTP/2, at a chain that parses
+        assert piper.ask(word, host=f"web.{NS}", port=at)["outcome"] == "ok", word
     mesh.delete("AuthorizationPolicy", "no-secrets", "-n", NS)
 
 
