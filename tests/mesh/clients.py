@@ -76,7 +76,7 @@ class Client:
             return _read(asked)
 
     def http(self, host: str, port: int = 80, path: str = "/", n: int = 1, **job: Any) -> Outcome:
-        """`n` requests (`concurrency`, `fresh`, `authority`, `headers`, `tls`, `sni`, `method`, `body`, `keep`)."""
+        """`n` requests (`concurrency`, `fresh`, `authority`, `headers`, `tls`, `sni`, `method`, `body`, `body_bytes`, `keep`, `patience`)."""
         return _outcome(self.ask("http", host=host, port=port, path=path, n=n, **job))
 
     def until(self, expected: str, host: str, port: int = 80, seconds: float = 10.0, **job: Any) -> Outcome:

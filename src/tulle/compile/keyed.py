@@ -58,7 +58,7 @@ class Place(Struct, frozen=True):
     is_kubernetes: bool
 
 
-class PortUse(Struct, frozen=True):
+class PortUse(Struct, frozen=True, order=True):
     """How the services that are asked for use one port number."""
 
     is_sniffed: bool
@@ -169,9 +169,9 @@ def http_port(db: Database, cluster: str, namespace: str, port: int) -> PortUse 
 
 
 @query
-def http_ports_asked(db: Database, cluster: str, namespace: str) -> tuple[int, ...]:
-    """Ports with a listener whose requests are asked for."""
-    return tuple(sorted(split(db, cluster, namespace).http_ports))
+def http_ports_asked(db: Database, cluster: str, namespace: str) -> tuple[tuple[int, PortUse], ...]:
+    """Every port at which somebody who is asked for may speak HTTP."""
+    return tuple(sorted(split(db, cluster, namespace).http_ports.items()))
 
 
 def pushed(db: Database, view: OutboundView) -> ServiceTable:

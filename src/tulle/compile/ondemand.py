@@ -20,7 +20,7 @@ from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
 from tulle.compile.envoy.on_demand import AUTHORITY_HEADER, unbounded
-from tulle.compile.keyed import TABLE, Asked, mesh_ranges, owner_of, parse, pushed_table
+from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table
 from tulle.compile.routes import unknown_host
 from tulle.compile.scope import service_of
 from tulle.compile.snapshot import ByName, Resources, resources_of
@@ -160,7 +160,7 @@ def _listener_plans(db: Database, view: OutboundView) -> Iterator[Listener]:
 @query
 def _listeners(db: Database, view: View) -> ByName:
     mesh, client = settings(db), view.outbound
-    made = [envoy_listeners.capture(mesh, mesh_ranges(db, client.cluster))]
+    made = [envoy_listeners.asking_capture(outbound.asking(db, client), mesh)]
     made += [envoy_listeners.listener(plan, mesh) for plan in _listener_plans(db, client)]
     if view.inbound:
         made.append(envoy_inbound.listener(view.inbound, mesh))

@@ -21,7 +21,7 @@ from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule, TlsMode
 from tulle.model.keys import ServiceKey, selects
-from tulle.model.plan import HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
+from tulle.model.plan import Asking, HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
 from tulle.xds.names import outbound
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the name of a captured destination, nothing is bound
@@ -49,8 +49,8 @@ def shared_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     """Ports with a listener for any address: HTTP, TLS by SNI, and addresses given as ranges."""
     table = pushed(db, view)
     found = set(http_ports(db, view))
-    if view.is_on_demand:
-        found.update(http_ports_asked(db, view.cluster, view.namespace))
+    if view.is_on_demand:  # the others' requests are asked for by the capture listener itself
+        found.update(port for port, use in http_ports_asked(db, view.cluster, view.namespace) if use.is_sniffed)
     for port, services in table.ports.items():
         if port in CAPTURE_PORTS:
             continue
@@ -76,9 +76,20 @@ def shared_listener(db: Database, view: OutboundView, port: int) -> Listener:
     return Listener(f"{ANY_ADDRESS}_{port}", ANY_ADDRESS, port, binds=False, chains=(*asked, *chains), origins=origins)
 
 
-def asking_streams(db: Database, view: OutboundView) -> TcpChain:
-    """Connections into the mesh's ranges, to ports that nobody speaks HTTP at: asked for by address and port."""
-    return TcpChain((), None, destination_cidrs=mesh_ranges(db, view.cluster), is_on_demand=True)
+@query
+def asking(db: Database, view: OutboundView) -> Asking:
+    """What an on-demand view's capture listener asks for: HTTP ports that need no listener of their own, and bytes."""
+    own = set(shared_ports(db, view))
+    uses = [found for found in http_ports_asked(db, view.cluster, view.namespace) if found[0] not in own]
+    streams: dict[str, list[int]] = {}
+    for port, use in uses:
+        for address in use.streams:
+            streams.setdefault(network(address), []).append(port)
+    return Asking(
+        mesh_ranges(db, view.cluster),
+        tuple(port for port, _ in uses),
+        tuple((cidr, tuple(ports)) for cidr, ports in sorted(streams.items())),
+    )
 
 
 @query
@@ -240,7 +251,7 @@ def _asked_chains(db: Database, view: OutboundView, port: int) -> Iterator[HttpC
     cidrs = mesh_ranges(db, view.cluster)
     yield HttpChain(TABLE, only_plain_http=use.is_sniffed, destination_cidrs=cidrs, is_on_demand=True)
     if use.is_sniffed:
-        yield asking_streams(db, view)
+        yield TcpChain((), None, destination_cidrs=cidrs, is_on_demand=True)
     if use.streams:
         yield TcpChain((), None, destination_cidrs=tuple(map(network, use.streams)), is_on_demand=True)
 

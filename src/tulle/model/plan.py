@@ -206,6 +206,17 @@ class Listener(Struct, frozen=True):
     is_gateway: bool = False
 
 
+class Asking(Struct, frozen=True):
+    """What the capture listener of an on-demand sidecar asks for, of destinations that have no listener of their own."""
+
+    cidrs: tuple[str, ...]
+    """Where destinations are asked for; anything else is unknown."""
+    http_ports: tuple[int, ...]
+    """There, ports that speak HTTP; all others carry bytes."""
+    streams: tuple[tuple[str, tuple[int, ...]], ...]
+    """(CIDR, ports): of these ports the ones that carry bytes at an address all the same."""
+
+
 class InboundPort(Struct, frozen=True):
     """One port of a workload as its sidecar must treat it."""
 

@@ -89,7 +89,7 @@ class Pool:
         is_kept = False
         try:
             headers = {**job.get("headers", {}), **({} if keep else {"connection": "close"})}
-            body = job.get("body", "").encode()
+            body = job.get("body", "").encode() or b"x" * job.get("body_bytes", 0)
             authority = job.get("authority") or job["host"]
             writer.write(wire.request(job.get("method", "GET"), job.get("path", "/"), authority, headers, body))
             message = await wire.read_message(reader, has_body=job.get("method") != "HEAD")
@@ -168,7 +168,7 @@ async def http(job: Job, ended: asyncio.Event) -> Answer:
     async def caller(number: int) -> None:
         await asyncio.sleep(number * job.get("apart", 0))
         for _ in left:
-            await tally.one(pool, job.get("timeout", 10), keep=not job.get("fresh"))
+            await tally.one(pool, job.get("patience", 10), keep=not job.get("fresh"))
 
     await asyncio.gather(*(caller(number) for number in range(job.get("concurrency", 1))))
     pool.close()

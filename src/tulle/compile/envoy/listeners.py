@@ -6,8 +6,9 @@ from typing import Any
 from tulle.compile.envoy import observing, on_demand, tls
 from tulle.compile.envoy.clusters import BLACK_HOLE, PASSTHROUGH
 from tulle.compile.envoy.filters import gateway_filters, inbound_network, network, route_filters
+from tulle.compile.keyed import TABLE
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
+from tulle.model.plan import Asking, HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
 from tulle.xds import api
 from tulle.xds.schema import to_any
 
@@ -39,38 +40,58 @@ def listener(plan: Listener, settings: MeshSettings) -> "api.Listener":
     )
 
 
-def capture(settings: MeshSettings, asked: tuple[str, ...] = ()) -> "api.Listener":
-    """Everything the workload opens lands here and goes on to the listener of its destination, if there is one.
+def capture(settings: MeshSettings) -> "api.Listener":
+    """Everything the workload opens lands here and goes on to the listener of its destination, if there is one."""
+    blackhole, unknown = _ends(settings)
+    blackhole.filter_chain_match.destination_port.value = OUTBOUND_CAPTURE_PORT
+    return _capture([blackhole], unknown, None)
 
-    Where there is none, destinations in the CIDRs `asked` are asked for (on-demand sidecars). Nothing is sniffed here: a
-    client that waits for the server's first word must not wait for us, and one that never speaks neither.
+
+def asking_capture(plan: Asking, settings: MeshSettings) -> "api.Listener":
+    """The same, and what has no listener of its own is asked for: as HTTP at ports that are declared so, else as bytes.
+
+    Nothing is sniffed here: a client that waits for the server's first word must not wait for us. What is asked for, and
+    how, is said by a matcher, so that ports come and go without touching a connection (docs/facts/envoy.md §9).
     """
+    blackhole, unknown = _ends(settings)
+    asked = HttpChain(TABLE, is_on_demand=True)
+    whole = Listener("virtualOutbound", "", OUTBOUND_CAPTURE_PORT, binds=True, chains=(asked,), origins=())
+    http = api.FilterChain(
+        name=on_demand.HTTP,
+        filters=[network("envoy.filters.network.http_connection_manager", _manager(whole, asked))],
+    )
+    streams = api.FilterChain(name=on_demand.STREAMS, filters=on_demand.asking_proxy())
+    ends_here = {OUTBOUND_CAPTURE_PORT: blackhole.name}
+    return _capture([blackhole, http, streams], unknown, on_demand.chain_of(plan, ends_here))
+
+
+def _ends(settings: MeshSettings) -> tuple["api.FilterChain", "api.FilterChain"]:
+    """For connections to the capture port itself, and for those nobody knows."""
     unknown = BLACK_HOLE if settings.registry_only else PASSTHROUGH
-    return api.Listener(
-        name="virtualOutbound",
-        address=address("0.0.0.0", OUTBOUND_CAPTURE_PORT),  # noqa: S104 - inside the workload's own network namespace
-        use_original_dst=api.BoolValue(value=True),
-        traffic_direction="OUTBOUND",
-        filter_chains=[
-            api.FilterChain(
-                name="virtualOutbound-blackhole",
-                filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=OUTBOUND_CAPTURE_PORT)),
-                filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE)],
-            ),
-            *_asking_chain(asked),
-        ],
-        default_filter_chain=api.FilterChain(
+    return (
+        api.FilterChain(
+            name="virtualOutbound-blackhole",
+            filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE)],
+        ),
+        api.FilterChain(
             name="virtualOutbound-catchall-tcp",
             filters=[tcp_proxy((WeightedTarget(unknown, 1),), None, observing.SOURCE)],
         ),
     )
 
 
-def _asking_chain(cidrs: tuple[str, ...]) -> list["api.FilterChain"]:
-    if not cidrs:
-        return []
-    match = api.FilterChainMatch(prefix_ranges=_prefixes(cidrs))
-    return [api.FilterChain(name="on-demand", filter_chain_match=match, filters=on_demand.asking_proxy())]
+def _capture(
+    chains: list["api.FilterChain"], unknown: "api.FilterChain", chain_of: "api.Matcher | None"
+) -> "api.Listener":
+    return api.Listener(
+        name="virtualOutbound",
+        address=address("0.0.0.0", OUTBOUND_CAPTURE_PORT),  # noqa: S104 - inside the workload's own network namespace
+        use_original_dst=api.BoolValue(value=True),
+        traffic_direction="OUTBOUND",
+        filter_chains=chains,
+        filter_chain_matcher=chain_of,
+        default_filter_chain=unknown,
+    )
 
 
 def address(ip: str, port: int) -> "api.Address":

@@ -4,20 +4,27 @@ A virtual host is looked up by `:authority` alone, so for as long as the lookup 
 then the client's own word is put back. No filter after that may clear the route (docs/facts/envoy.md §9).
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
+from google.protobuf.message import Message
+
 from tulle.compile.envoy import observing
 from tulle.compile.envoy.clusters import BLACK_HOLE
 from tulle.compile.envoy.filters import http, network
-from tulle.compile.keyed import STREAMS
+from tulle.compile.keyed import STREAMS as CLUSTER
+from tulle.model.plan import Asking
 from tulle.xds import api
 from tulle.xds.schema import to_any
 
 AUTHORITY_HEADER = "x-tulle-authority"
 """Keeps what the client called `:authority`, until its route is chosen."""
 _DESTINATION_HEADER = "x-tulle-destination"
+HTTP = "on-demand-http"
+STREAMS = "on-demand-tcp"
+"""The two chains of the capture listener that ask."""
 LONGEST_LOOKUP = timedelta(seconds=15)
 """How long a first request or connection waits for configuration that does not come."""
 
@@ -89,7 +96,7 @@ def asking_proxy() -> list["api.Filter"]:
     name = api.FilterStateValue(
         object_key="envoy.tcp_proxy.cluster",
         format_string=api.SubstitutionFormatString(
-            text_format_source=api.DataSource(inline_string=f"{STREAMS}%DOWNSTREAM_LOCAL_ADDRESS%")
+            text_format_source=api.DataSource(inline_string=f"{CLUSTER}%DOWNSTREAM_LOCAL_ADDRESS%")
         ),
     )
     source = api.ConfigSource(ads={}, resource_api_version="V3")
@@ -104,6 +111,51 @@ def asking_proxy() -> list["api.Filter"]:
         network("envoy.filters.network.set_filter_state", api.NetworkSetFilterState(on_new_connection=[name])),
         network("envoy.filters.network.tcp_proxy", proxy),
     ]
+
+
+def chain_of(plan: Asking, ends_here: Mapping[int, str]) -> "api.Matcher":
+    """Which chain a connection belongs to: by its port in `ends_here`, else by its address, then its port.
+
+    Of two ranges the narrower decides; where it says nothing about the port, the wider does (IPMatcher).
+    """
+    speaks_http = _by_port(dict.fromkeys(plan.http_ports, HTTP), _chain(STREAMS))
+    ranges = [_range(plan.cidrs, speaks_http)]
+    ranges += [_range((cidr,), _by_port(dict.fromkeys(ports, STREAMS), None)) for cidr, ports in plan.streams]
+    by_address = api.Matcher(
+        matcher_tree=api.Matcher.MatcherTree(
+            input=_extension("destination", api.DestinationIPInput()),
+            custom_match=_extension("ranges", api.IPMatcher(range_matchers=ranges)),
+        )
+    )
+    return _by_port(ends_here, api.Matcher.OnMatch(matcher=by_address)).matcher
+
+
+def _by_port(chains: Mapping[int, str], otherwise: "api.Matcher.OnMatch | None") -> "api.Matcher.OnMatch":
+    ports = {str(port): _chain(name) for port, name in chains.items()}
+    if not ports and otherwise is not None:
+        return otherwise
+    tree = api.Matcher.MatcherTree(
+        input=_extension("port", api.DestinationPortInput()),
+        exact_match_map=api.Matcher.MatcherTree.MatchMap(map=ports),
+    )
+    return api.Matcher.OnMatch(matcher=api.Matcher(matcher_tree=tree, on_no_match=otherwise))
+
+
+def _range(cidrs: tuple[str, ...], then: "api.Matcher.OnMatch") -> "api.IPMatcher.IPRangeMatcher":
+    parts = (cidr.partition("/") for cidr in cidrs)
+    ranges = [
+        api.XdsCidrRange(address_prefix=prefix, prefix_len=api.UInt32Value(value=int(bits)))
+        for prefix, _, bits in parts
+    ]
+    return api.IPMatcher.IPRangeMatcher(ranges=ranges, on_match=then)
+
+
+def _chain(name: str) -> "api.Matcher.OnMatch":
+    return api.Matcher.OnMatch(action=_extension(name, api.StringValue(value=name)))
+
+
+def _extension(name: str, config: Message) -> "api.XdsTypedExtensionConfig":
+    return api.XdsTypedExtensionConfig(name=name, typed_config=to_any(config))
 
 
 @cache
