@@ -18,7 +18,9 @@ def recorded(raws: list[Raw]) -> str:
     """A recorded list of the objects and of what controllers made of them."""
     objects = [_bookkept(copy.deepcopy(raw), number) for number, raw in enumerate(raws)]
     slices = [piece for raw in objects if raw["kind"] == "Service" for piece in _slices(raw, objects)]
-    namespaces = [_namespace(name) for name in sorted({raw["metadata"]["namespace"] for raw in objects})]
+    written = {raw["metadata"]["name"] for raw in objects if raw["kind"] == "Namespace"}
+    named = {raw["metadata"]["namespace"] for raw in objects if raw["kind"] != "Namespace"}
+    namespaces = [_namespace(name) for name in sorted(named - written)]
     items = [*namespaces, *objects, *slices]
     return json.dumps({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
 
@@ -42,6 +44,9 @@ def _bookkept(raw: Raw, number: int) -> Raw:
             _service(raw)
         case "Secret":
             _secret(raw)
+        case "Namespace":
+            raw["metadata"].setdefault("labels", {})[NAMESPACED_LABEL] = metadata["name"]
+            raw |= {key: value for key, value in _namespace(metadata["name"]).items() if key in ("spec", "status")}
         case _:
             raw["status"] = {"observedGeneration": 1, "conditions": []}
     return raw
