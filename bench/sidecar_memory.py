@@ -28,6 +28,8 @@ from bench.results import Recorder, Row, table
 NAME = "sidecar-memory"
 CALLED, NEW = 10, 100
 NS, PORT = "memory", 80
+LOCAL_CIDR = "10.192.0.0/10"
+"""`tulle up` gives Services addresses in there."""
 _SETTLE_SECONDS = 60.0
 _LOAD_SECONDS = 240.0
 _SENT = "tulle_xds_sent_bytes_total"
@@ -62,7 +64,11 @@ def _measured(case: Case, program: Path, place: Path) -> Row:
         *(service(f"called-{number}", NS, "backend", [("http", PORT, 8080)]) for number in range(CALLED + NEW)),
     ]
     (folder / "workloads.yaml").write_text(worlds.documents_as_json(objects))
-    settings = {} if case.discovery == "full" else {"discovery": case.discovery}
+    settings = (
+        {}
+        if case.discovery == "full"
+        else {"discovery": case.discovery, "serviceCidrs": [worlds.SERVICE_CIDR, LOCAL_CIDR]}
+    )
     with local_mesh(folder, settings, _LOAD_SECONDS) as mesh:
         return _in_mesh(mesh)
 

@@ -15,6 +15,8 @@ EDITS = 8
 SERVICES_PER_NAMESPACE = 25
 WEIGHT = 90
 PORT = 80
+SERVICE_CIDR = "240.0.0.0/8"
+"""Where the services' addresses lie: sidecars on demand ask for what is in the mesh's ranges."""
 
 
 class World(NamedTuple):
