@@ -272,8 +272,16 @@ class Conversation:
     def _remove(self, url: str, busy: set[str]) -> None:
         if self._returns and not all(self._lanes[other].asked for other in self._expects):
             return  # it says type by type what it still holds: until then anything may be in use
+        if url == CDS and self._round is not self._snapshot and self._comes_again():
+            return
         if busy.isdisjoint(REMOVALS_AFTER[url]):
             self._push(self._lanes[url], busy, may_remove=not self._lingers(url), is_final=True)
+
+    def _comes_again(self) -> bool:
+        """Whether a cluster that goes in this round is there again in the newest snapshot: then it need not go at all."""
+        lane, target, newest = self._lanes[CDS], self._round.shelf(CDS), self._snapshot.shelf(CDS)
+        removed = self._comparisons.difference(lane.base, target).removed if lane.base is not target else ()
+        return any(name in newest and name not in target for name in (*removed, *lane.differs))
 
     def _lingers(self, url: str) -> bool:
         """Whether what `url` no longer needs is still used by configuration the client kept by refusing its successor."""

@@ -238,7 +238,7 @@ class Lane:
         if name in self.owed:
             draft.missing.append(name)
         elif self.is_patient and name in self.names:
-            self.differs.pop(name, None)  # never said to be gone: the client keeps what it has of it
+            return  # never said to be gone: the client keeps what it has of it
         elif have is not None and may_remove:
             draft.remove.append(name)
         elif have is not None:
