@@ -85,7 +85,8 @@ class Case:
         patterns = [words.split(maxsplit=1) for name, words in self.directives if name == "show"] or [["*", "*"]]
         for kind, found in self.resources(namespace, name).items():
             for resource in found:
-                if resource in FIXED or resource.endswith("/_") or resource.startswith("InboundPassthrough"):
+                is_fixed = resource in FIXED and not any(two == resource for _, two in patterns)
+                if is_fixed or resource.endswith("/_") or resource.startswith("InboundPassthrough"):
                     continue
                 if any(fnmatchcase(kind.name, one) and fnmatchcase(resource, two) for one, two in patterns):
                     yield kind, resource

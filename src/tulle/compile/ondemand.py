@@ -21,8 +21,9 @@ from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
 from tulle.compile.envoy.on_demand import AUTHORITY_HEADER, unbounded
 from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table
+from tulle.compile.onlookers import onlooker
 from tulle.compile.routes import unknown_host
-from tulle.compile.scope import service_of
+from tulle.compile.scope import NOBODY, service_of
 from tulle.compile.snapshot import ByName, Resources, resources_of
 from tulle.compile.views import OutboundView, View
 from tulle.dialects.inputs import settings
@@ -231,7 +232,7 @@ def _hosts(db: Database, view: OutboundView, names: Names) -> ByName:
 def _clusters(db: Database, view: View, names: Names) -> ByName:
     made = list(_fixed_clusters(db))
     made += [found for found, _ in _destinations(db, view.outbound, names)]
-    made += [_asked_streams(db, view.outbound, name) for name in _streams(names)]
+    made += [_asked_streams(db, _eyes(db, view.outbound, name), name) for name in _streams(names)]
     if view.inbound:
         made += _local_clusters(db, view.inbound)
     return _by_name(made)
@@ -240,12 +241,19 @@ def _clusters(db: Database, view: View, names: Names) -> ByName:
 @query
 def _assignments(db: Database, view: OutboundView, names: Names) -> ByName:
     plans = [plan for _, plan in _destinations(db, view, names)]
-    plans += [plan for name in _streams(names) if (plan := asked_cluster(db, view, name))]
+    plans += [plan for name in _streams(names) if (plan := asked_cluster(db, _eyes(db, view, name), name))]
     return _by_name(load_assignment(db, plan.name, *plan.source) for plan in plans if plan.source)
 
 
 def _known_pieces(db: Database, view: OutboundView, names: Names) -> list[Piece]:
-    return [_asked_piece(db, view, name) for name in sorted(names) if name.startswith(f"{TABLE}/")]
+    return [_asked_piece(db, _eyes(db, view, name), name) for name in sorted(names) if name.startswith(f"{TABLE}/")]
+
+
+def _eyes(db: Database, view: OutboundView, name: str) -> OutboundView:
+    """Whose view of a name's service this one shares; what stands for nothing is nothing to anybody."""
+    asked = _parsed(name)
+    owner = owner_of(db, view, asked.address, asked.port)
+    return onlooker(db, view, owner[0].namespace if owner else NOBODY)
 
 
 def _streams(names: Names) -> list[str]:
