@@ -18,15 +18,15 @@ from tulle.compile.views import OutboundView, View
 from tulle.engine import Database, query
 from tulle.model.keys import ServiceKey
 from tulle.model.origin import Origin
-from tulle.model.plan import Cluster, HttpChain, Inbound, Listener, RouteTable, VirtualHost
+from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Cluster, HttpChain, Inbound, Listener, RouteTable, VirtualHost
 from tulle.xds.names import TypeUrl, parse_cluster
 
 Piece = Cluster | Listener | RouteTable | VirtualHost | Inbound
 
 _FIXED = {
     "virtualOutbound": "captures everything the workload opens; destinations nobody declares pass through here",
-    "PassthroughCluster": "where destinations that nobody declares go: to the address the client chose",
-    "BlackHoleCluster": "has no endpoints: where REGISTRY_ONLY and calls of the capture ports end",
+    PASSTHROUGH: "where destinations that nobody declares go: to the address the client chose",
+    BLACK_HOLE: "has no endpoints: where REGISTRY_ONLY and calls of the capture ports end",
     TABLE: "answers for addresses and ports; their virtual hosts are asked for when they are needed",
     "InboundPassthroughCluster": "ports of the workload that no Service names",
 }

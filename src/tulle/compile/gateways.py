@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from tulle.compile.outbound import server_names, stream_targets
 from tulle.compile.routes import placer, rules_to_routes
-from tulle.compile.scope import covers, gateway_routes
+from tulle.compile.scope import gateway_routes
 from tulle.compile.views import GatewayView, OutboundView
 from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.istio.virtual_service import route_set
@@ -29,7 +29,7 @@ from tulle.model.intent import (
     StringMatch,
     TcpMatch,
 )
-from tulle.model.keys import ObjectKey, selects
+from tulle.model.keys import ObjectKey, covers, selects
 from tulle.model.origin import Origin
 from tulle.model.plan import (
     HttpChain,

@@ -12,7 +12,7 @@ from tulle.compile.addresses import network, ranges, singles
 from tulle.compile.destinations import destinations_for, name_of, treatment
 from tulle.compile.inbound import CAPTURE_PORTS
 from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges, pushed
-from tulle.compile.routes import BLACK_HOLE, PASSTHROUGH, hosts_on, is_routed, placer
+from tulle.compile.routes import hosts_on, is_routed, placer
 from tulle.compile.scope import MESH, mesh_routes
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
@@ -21,7 +21,7 @@ from tulle.dialects.kubernetes import endpoints, service
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule, TlsMode
 from tulle.model.keys import ServiceKey, selects
-from tulle.model.plan import Asking, HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
+from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Asking, HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
 from tulle.xds.names import outbound
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the name of a captured destination, nothing is bound

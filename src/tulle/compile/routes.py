@@ -36,13 +36,8 @@ from tulle.model.intent import (
     Target,
 )
 from tulle.model.keys import ServiceKey, selects
-from tulle.model.plan import Route, RouteTable, Send, VirtualHost, WeightedTarget
+from tulle.model.plan import PASSTHROUGH, Route, RouteTable, Send, VirtualHost, WeightedTarget
 from tulle.xds.names import outbound
-
-PASSTHROUGH = "PassthroughCluster"
-"""Where unknown destinations go: to the address the client chose (Istio's name)."""
-BLACK_HOLE = "BlackHoleCluster"
-"""Where nothing is: under REGISTRY_ONLY unknown destinations end here (Istio's name)."""
 
 _NOT_DECLARED = 502
 """What HTTP to undeclared hosts gets under REGISTRY_ONLY (Istio)."""

@@ -13,7 +13,7 @@ from tulle.dialects.istio.virtual_service import route_set, route_sets_in
 from tulle.dialects.kubernetes import namespaces, services_in
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol
-from tulle.model.keys import ObjectKey, ServiceKey
+from tulle.model.keys import ObjectKey, ServiceKey, covers
 
 NOBODY = ""
 """The namespace of a client that could be anybody."""
@@ -69,11 +69,6 @@ class HostTable(Struct, frozen=True):
         if found:
             return found
         return next((keys for wildcard, keys in self.wildcards if covers(wildcard, host)), ())
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Whether `*.example.com` (or `*`, or the same name) covers a host or a narrower wildcard."""
-    return host == pattern or (pattern.startswith("*") and host.endswith(pattern[1:]) and host != pattern[1:])
 
 
 def is_visible(exported_to: Iterable[str], namespace: str) -> bool:

@@ -47,3 +47,8 @@ def labels_of(mapping: dict[str, str] | None) -> Labels:
 def selects(selector: Labels, labels: Labels) -> bool:
     """Whether every pair of the selector is among the labels. An empty selector selects everything."""
     return set(selector) <= set(labels)
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether `*.example.com` (or `*`, `*-v1.example.com`, or the same name) covers a host or a narrower wildcard (Istio)."""
+    return host == pattern or (pattern.startswith("*") and host.endswith(pattern[1:]) and host != pattern[1:])

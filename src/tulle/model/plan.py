@@ -13,6 +13,11 @@ from tulle.model.intent import Depth, HttpMatch, MtlsMode, PortProtocol, Redirec
 from tulle.model.keys import Labels, ServiceKey
 from tulle.model.origin import Origin
 
+PASSTHROUGH = "PassthroughCluster"
+"""Where unknown destinations go: to the address the client chose (Istio's name)."""
+BLACK_HOLE = "BlackHoleCluster"
+"""Where nothing is: under REGISTRY_ONLY unknown destinations end here (Istio's name)."""
+
 
 class ServiceName(Struct, frozen=True):
     """How metrics and logs name a service."""

@@ -5,14 +5,12 @@ from typing import Any
 
 from tulle.compile.envoy import observing, tls
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import Cluster, Discovery, MeshTls, ServiceName, Upstream
+from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Cluster, Discovery, MeshTls, ServiceName, Upstream
 from tulle.policies import KINDS
 from tulle.xds import api
 from tulle.xds.names import inbound
 from tulle.xds.schema import struct, to_any
 
-PASSTHROUGH = "PassthroughCluster"
-BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 INBOUND_SOURCE = "127.0.0.6"
 """Sidecars speak to their own workload from this address, which capture rules let through (Istio)."""

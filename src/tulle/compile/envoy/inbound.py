@@ -14,7 +14,7 @@ from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_netwo
 from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
 from tulle.model.intent import Depth, MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
+from tulle.model.plan import BLACK_HOLE, Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
 from tulle.xds import api
 from tulle.xds.names import inbound as inbound_name
 from tulle.xds.schema import to_any
@@ -226,7 +226,7 @@ def _black_hole() -> "api.FilterChain":
     return api.FilterChain(
         name="virtualInbound-blackhole",
         filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=INBOUND_CAPTURE_PORT)),
-        filters=[tcp_proxy((WeightedTarget(clusters.BLACK_HOLE, 1),), None, observing.DESTINATION)],
+        filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.DESTINATION)],
     )
 
 

@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 from tulle.compile.envoy import observing, on_demand, tls
-from tulle.compile.envoy.clusters import BLACK_HOLE, PASSTHROUGH
 from tulle.compile.envoy.filters import gateway_filters, inbound_network, network, route_filters
 from tulle.compile.keyed import TABLE
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import Asking, HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
+from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Asking, HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
 from tulle.xds import api
 from tulle.xds.schema import to_any
 

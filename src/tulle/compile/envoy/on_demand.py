@@ -12,10 +12,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from tulle.compile.envoy import observing
-from tulle.compile.envoy.clusters import BLACK_HOLE
 from tulle.compile.envoy.filters import http, network
 from tulle.compile.keyed import STREAMS as CLUSTER
-from tulle.model.plan import Asking
+from tulle.model.plan import BLACK_HOLE, Asking
 from tulle.xds import api
 from tulle.xds.schema import to_any
 

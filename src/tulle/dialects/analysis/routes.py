@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from tulle.dialects.analysis.visible import destinations_seen, route_sets_naming, service_seen, wider
 from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.istio.gateway import gateway, gateways
-from tulle.dialects.istio.names import MESH, covers
+from tulle.dialects.istio.names import MESH
 from tulle.dialects.istio.virtual_service import route_set
 from tulle.engine import Database, query
 from tulle.model.intent import Destination, Forward, Gateway, RouteSet, Service, Target
-from tulle.model.keys import ObjectKey
+from tulle.model.keys import ObjectKey, covers
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem, problem
 from tulle.policies.mirror.spec import Mirror

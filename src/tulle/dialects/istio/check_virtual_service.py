@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from tulle.dialects.istio import schema_virtual_service as written
 from tulle.dialects.istio.check_http import destination_problems, http_problems, weights
 from tulle.dialects.istio.check_words import cidr_problems, gateway_problems, is_host, visibility_problems
-from tulle.dialects.istio.names import MESH, covers
+from tulle.dialects.istio.names import MESH
+from tulle.model.keys import covers
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem, problem
 

@@ -64,10 +64,3 @@ def whole_s(duration: str | None) -> int | None:
     if duration is None:
         return None
     return int(-(-milliseconds(duration) // 1_000))
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Whether a host or wildcard pattern covers a host or narrower wildcard."""
-    if pattern in ("*", host):
-        return True
-    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
