@@ -72,10 +72,13 @@ spec:
 def objects() -> list[dict[str, Any]]:
     """The caller, what it calls, and a Service for every first time."""
     web = {"app": "web"}
+    eager = client("eager", NS)
+    eager["spec"]["template"]["metadata"]["annotations"]["tulle.dev/discovery"] = "full"
     ports = (port("http", 80, 8000), port("http2-raw", 82, 8002), port("grpc", 83, 8003), port("sniffed", 8080, 8000))
     return [
         namespace(NS),
         client("caller", NS),
+        eager,
         echo("web", NS, "one", http=8000, h2c=8002, grpc=8003),
         echo("web", NS, "two", http=8000, h2c=8002, grpc=8003),
         *(service(name, NS, web, *ports) for name in KINDS),
@@ -103,9 +106,9 @@ def mesh() -> Iterator[LocalMesh]:
         yield mesh
 
 
-def held(mesh: LocalMesh, kind: str) -> set[str]:
-    """Names of what the caller's sidecar holds, from its own configuration dump: `clusters` or `hosts`."""
-    dump: dict[str, Any] = json.loads(mesh.admin("caller", "/config_dump", NS))
+def held(mesh: LocalMesh, kind: str, app: str = "caller") -> set[str]:
+    """Names of what a sidecar holds, from its own configuration dump: `clusters` or `hosts`."""
+    dump: dict[str, Any] = json.loads(mesh.admin(app, "/config_dump", NS))
     names: set[str] = set()
     for part in dump["configs"]:
         if kind == "clusters":
@@ -116,9 +119,9 @@ def held(mesh: LocalMesh, kind: str) -> set[str]:
     return names
 
 
-def services_held(mesh: LocalMesh) -> set[str]:
-    """Services whose clusters the caller's sidecar holds."""
-    found = (re.fullmatch(r"outbound\|\d+\|[^|]*\|([^.]+)\.lazy\..*", name) for name in held(mesh, "clusters"))
+def services_held(mesh: LocalMesh, app: str = "caller") -> set[str]:
+    """Services whose clusters a sidecar holds."""
+    found = (re.fullmatch(r"outbound\|\d+\|[^|]*\|([^.]+)\.lazy\..*", name) for name in held(mesh, "clusters", app))
     return {match[1] for match in found if match}
 
 
@@ -129,6 +132,9 @@ def cluster_of(mesh: LocalMesh, name: str) -> str:
 def test_a_sidecar_starts_with_nothing_of_others(mesh: LocalMesh) -> None:
     assert services_held(mesh) == set()
     assert not [name for name in held(mesh, "hosts") if name.startswith("vip/1")]
+    assert services_held(mesh, "eager") >= {*KINDS, *MANY, *TIMED}, (
+        "the annotation of a pod is nearer than the mesh's setting"
+    )
 
 
 def test_a_first_request(mesh: LocalMesh) -> None:
@@ -330,6 +336,27 @@ def test_a_control_plane_with_an_empty_memory_is_taught(mesh: LocalMesh) -> None
     mesh.wait_for(learned.exists, "it is written down again")
     assert f"vip/{mesh.cluster_ip('plain', NS)}:80" in learned.read_text()
     assert cluster_of(mesh, "plain") in held(mesh, "clusters")
+
+
+def test_a_new_port_of_others_touches_no_connection(mesh: LocalMesh) -> None:
+    """The capture listener learns that a port speaks HTTP without being replaced: it carries the long connections."""
+
+    def stat(name: str) -> int:
+        return int(mesh.admin("caller", f"/stats?filter=^listener_manager.{name}$", NS).split()[-1])
+
+    caller = mesh.client("caller")
+    replaced, in_place = (
+        stat("listener_modified") - stat("listener_in_place_updated"),
+        stat("listener_in_place_updated"),
+    )
+    with caller.talk("mail", 9000) as talk:
+        mesh.apply(manifest(service("fresh", NS, {"app": "web"}, port("http", 8123, 8000))), "fresh.yaml")
+        found = caller.http("fresh", 8123)
+        time.sleep(1)
+    assert found.only("200 one", "200 two"), (found.counts, found.failures)
+    assert talk.answer["outcome"] == "ok", talk.answer
+    assert stat("listener_in_place_updated") == in_place + 1
+    assert stat("listener_modified") - stat("listener_in_place_updated") == replaced
 
 
 def test_a_service_that_goes_and_comes_again(mesh: LocalMesh) -> None:
