@@ -46,14 +46,14 @@ def test_what_everybody_holds_makes_none() -> None:
     made = Learning()
     learn(made, *map(vip, range(MOST_NAMES)))
     assert not learn(made, vip(MOST_NAMES), held=made.names(WHO))
-    assert made.refused == 1
+    assert made.crowded == {WHO}
 
 
 def test_a_scan_uses_up_little() -> None:
     made = Learning()
     made.learn(WHO, map(vip, range(10 * MOST_UNKNOWN)), lambda _: False, now=0.0, held=nothing)
     assert len(made.names(WHO)) == MOST_UNKNOWN
-    assert made.refused == 9 * MOST_UNKNOWN
+    assert made.crowded == {WHO}
     assert made.learn(WHO, ["vip/10.97.0.1:80"], lambda name: "10.97" in name, now=0.0, held=nothing), (
         "a service has room"
     )

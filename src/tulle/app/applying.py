@@ -99,7 +99,7 @@ class Applying:
             if files is None or (place is not None and str(Path(place.file).resolve()) in files):
                 found.append(problem(made, place))
         if files is None:
-            others = (*self._pushing.fleet.problems(), *self._pushing.bugs.values())
+            others = (*self._pushing.fleet.problems(), *self._pushing.crowded(), *self._pushing.bugs.values())
             found += [problem(made, self._world.locate(made.origin)) for made in others]
         return tuple(found)
 

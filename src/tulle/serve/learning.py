@@ -28,8 +28,8 @@ class Learning:
         self._sets: dict[str, frozenset[str]] = {who: frozenset(names) for who, names in self._seen.items()}
         self.is_changed = False
         """Something is not written down yet; whoever writes it puts this back."""
-        self.refused = 0
-        """Names for which there was no room."""
+        self.crowded: set[str] = set()
+        """Workloads that asked for more names than there is room for, since somebody put this back."""
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -62,12 +62,12 @@ class Learning:
         asked_for = None
         for name in fresh:
             if not is_known(name) and sum(not is_known(one) for one in seen) >= MOST_UNKNOWN:
-                self.refused += 1
+                self.crowded.add(who)
                 continue
             if len(seen) >= MOST_NAMES:
                 asked_for = held() if asked_for is None else asked_for
                 if not self._make_room(seen, asked_for):
-                    self.refused += 1
+                    self.crowded.add(who)
                     continue
             seen[name] = now
         if not seen:
@@ -99,6 +99,7 @@ class Learning:
         """Drop a workload that nobody can prove to be."""
         self._seen.pop(who, None)
         self._sets.pop(who, None)
+        self.crowded.discard(who)
 
     def _make_room(self, seen: dict[str, float], held: frozenset[str]) -> bool:
         oldest = min((name for name in seen if name not in held), key=lambda name: seen[name], default=None)

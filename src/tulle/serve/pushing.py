@@ -204,6 +204,11 @@ class Pushing:
         if is_new:
             self._taught(who)
 
+    def crowded(self) -> tuple[Problem, ...]:
+        """Workloads that are connected and ask for more than they are given."""
+        found = sorted(who for who in self.learning.crowded if who in self._learners)
+        return tuple(problem("TUL0808", NOWHERE, workload=who) for who in found)
+
     def forget_old(self) -> None:
         """What nobody has asked for in a long time is not given to proxies any more. Call it now and then."""
         for who in self.learning.forget_old(time(), self._held_by):
