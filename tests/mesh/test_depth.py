@@ -129,7 +129,7 @@ def test_a_policy_that_needs_http_comes_and_goes_under_load(mesh: LocalMesh) -> 
     with (
         caller.load("bare", rate=100) as kept_trying,
         caller.load("bare", rate=50, method="POST", body="x" * 1000) as posting,
-        caller.load("web", rate=20) as other,
+        caller.load("bare", rate=50, path="/delay/0.2") as other,
     ):
         for _ in range(2):
             time.sleep(1)
@@ -240,7 +240,7 @@ def test_l4_relays_on_both_sides_until_something_asks_for_requests(mesh: LocalMe
 
 def test_strict_comes_and_goes_under_load(mesh: LocalMesh) -> None:
     caller = mesh.client("caller")
-    with caller.load("bare", rate=100) as load:
+    with caller.load("bare", rate=60, path="/delay/0.3") as load:  # some twenty are under way at any time
         time.sleep(1)
         mesh.apply(STRICT, "strict.yaml")
         assert mesh.client("passer-by").http(f"web.{NS}", n=3, fresh=True).only("reset")

@@ -17,6 +17,7 @@ INBOUND_SOURCE = "127.0.0.6"
 NAMESPACE = "tulle"
 """Namespace of our metadata on clusters and endpoints."""
 
+_NO_SERVICE = ServiceName("unknown", "unknown", "unknown")
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT = timedelta(seconds=10)
 _ALPN = {
@@ -25,10 +26,9 @@ _ALPN = {
     Upstream.SAME: ("istio-http/1.1", "istio", "http/1.1"),
     Upstream.TCP: ("istio",),
 }
-_RELAYED_IDLE = timedelta(seconds=4)
-"""Shorter than most servers keep a connection that rests (5 s and more), so that no request meets one that closes."""
-_RELAYED_AGE_SECONDS = 10
-"""Nobody tells the client that a sidecar which relays is leaving: connections are renewed before it has left."""
+_RELAYED_AGE_SECONDS = 4
+"""Nobody tells the client that a sidecar which relays is leaving, or that its listener changes: connections are renewed before
+a drain (5 s) ends, and before most servers close one that rests (5 s and more), so that no request meets either."""
 _APPLICATION_ALPN = {
     Upstream.HTTP2: ("h2",),
     Upstream.HTTP1: ("http/1.1",),
@@ -70,6 +70,7 @@ def passthrough() -> "api.Cluster":
     """Unknown destinations: to the address the client chose, speaking what it spoke."""
     return api.Cluster(
         name=PASSTHROUGH,
+        metadata=_service_metadata(_NO_SERVICE, MeshTls.NEVER),
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=_CONNECT,
@@ -85,7 +86,8 @@ def passthrough() -> "api.Cluster":
 
 def black_hole() -> "api.Cluster":
     """A cluster without endpoints."""
-    return api.Cluster(name=BLACK_HOLE, type="STATIC", connect_timeout=_CONNECT)
+    metadata = _service_metadata(_NO_SERVICE, MeshTls.NEVER)
+    return api.Cluster(name=BLACK_HOLE, type="STATIC", connect_timeout=_CONNECT, metadata=metadata)
 
 
 def local(port: int | None, upstream: Upstream, service: ServiceName | None) -> "api.Cluster":
@@ -105,7 +107,7 @@ def local(port: int | None, upstream: Upstream, service: ServiceName | None) -> 
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=_CONNECT,
-        metadata=_service_metadata(service),
+        metadata=_service_metadata(service or _NO_SERVICE),
         upstream_bind_config=api.BindConfig(
             source_address=api.SocketAddress(address=INBOUND_SOURCE, port_value=0),
         ),
@@ -172,8 +174,6 @@ def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "a
         age = settings.max_connection_age_seconds
         age = min(age, _RELAYED_AGE_SECONDS) if plan.is_relayed else age
         http.setdefault("max_connection_duration", timedelta(seconds=age))
-    if plan.is_relayed and plan.upstream is not Upstream.HTTP2:  # which says good-bye before it closes
-        http.setdefault("idle_timeout", _RELAYED_IDLE)
     options = api.HttpProtocolOptions(
         common_http_protocol_options=api.CoreHttpProtocolOptions(**http),
         http_filters=observing.leaving_filters() if plan.is_relayed or plan.mesh_tls is MeshTls.NEVER else [],

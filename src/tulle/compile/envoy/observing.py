@@ -48,15 +48,17 @@ PEER_VALUE = "".join(
 )
 
 _IS_GRPC = "'content-type' in request.headers && request.headers['content-type'].startsWith('application/grpc')"
-_GRPC_STATUS = (
-    f"%CEL({_IS_GRPC} && 'grpc-status' in response.trailers ? response.trailers['grpc-status'] : "
-    "('grpc-status' in response.headers ? response.headers['grpc-status'] : ''))%"
-)
+_GRPC_STATUS = "%GRPC_STATUS_NUMBER%"
 
 
 def http(reporter: str, service: ServiceName | None, *, is_mesh: bool = False) -> list["api.AccessLog"]:
     """Request metrics and the log of one HTTP chain."""
     return [_http_metrics(reporter, service, is_mesh), _log(_HTTP_LOG, reporter)]
+
+
+def going_nowhere(reporter: str) -> list["api.AccessLog"]:
+    """The log of a chain whose connections reach nobody: Istio's metrics count those that do."""
+    return [_tcp_log(reporter)]
 
 
 def tcp(reporter: str, service: ServiceName | None, *, is_mesh: bool = False) -> list["api.AccessLog"]:
@@ -218,7 +220,7 @@ def _tags(
         values |= {f"destination_{label}": _endpoint(word) for label, word in _LABELS.items()}
         values["source_principal"] = "%UPSTREAM_LOCAL_URI_SAN%"
         values["destination_principal"] = "%UPSTREAM_PEER_URI_SAN%"
-        values["connection_security_policy"] = "%METADATA(CLUSTER:tulle:security)%"
+        values["connection_security_policy"] = _of_cluster("security")
     else:
         peer = _peer if is_mesh and is_http else _unknown
         values |= {f"source_{label}": peer(word) for label, word in _LABELS.items()}
@@ -257,13 +259,12 @@ def _own(word: str) -> str:
 
 
 def _endpoint(word: str) -> str:
-    found = f"xds.upstream_host_metadata.filter_metadata.tulle.{word}"
-    return f"%CEL('tulle' in xds.upstream_host_metadata.filter_metadata ? {found} : 'unknown')%"
+    return f"%METADATA(UPSTREAM_HOST:tulle:{word})%"
 
 
 def _of_cluster(word: str) -> str:
-    found = f"xds.cluster_metadata.filter_metadata.tulle.{word}"
-    return f"%CEL('tulle' in xds.cluster_metadata.filter_metadata ? {found} : 'unknown')%"
+    """Every cluster that a request may go to says something: an expression would cost more than the rest of the label."""
+    return f"%METADATA(CLUSTER:tulle:{word})%"
 
 
 def _peer(word: str) -> str:
