@@ -38,6 +38,7 @@ bench: $(READY) ## measure everything, keep the results (needs Go and Rust; abou
 	@$(BIN)/python -m bench control-plane --grid large --save
 	@$(BIN)/python -m bench sidecar-memory --save
 	@$(BIN)/python -m bench data-path --traffic http1,new,http2,grpc,tcp --save
+	@$(BIN)/python -m bench filter-cost --save
 	@$(BIN)/python -m bench page
 
 bench-quick: $(READY) ## the same machinery in a minute or two, nothing is kept

@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 
-from bench import control_plane, data_path, page, results, sidecar_memory
+from bench import control_plane, data_path, filter_cost, page, results, sidecar_memory
 from bench.building import CannotMeasureError
 
-MEASURED = {module.NAME: module for module in (control_plane, sidecar_memory, data_path)}
+MEASURED = {module.NAME: module for module in (control_plane, sidecar_memory, data_path, filter_cost)}
 
 
 def main() -> int:

@@ -131,6 +131,9 @@ def _cold(line: Line, case: Case) -> Row:
         "ready": line["ready"],
         "bytes": line["bytes"],
         "bytesPerStream": line["bytes"] // case.sidecars,
+        "bytesByType": {
+            name: line[f"bytes_{name}"] for name in ("CDS", "EDS", "LDS", "RDS", "VHDS") if f"bytes_{name}" in line
+        },
         "peakMiB": line["server_hwm_mib"],
         "residentMiB": line["server_rss_mib"],
         "clientCpuSeconds": line["client_cpu_s"],

@@ -64,11 +64,15 @@ class LocalMesh:
                 return str(item["spec"]["clusterIP"])
         raise CannotMeasureError(f"no Service {namespace}/{name}")
 
-    def metric(self, name: str) -> float:
-        """A metric of the control plane, over its labels."""
+    def exposed(self) -> str:
+        """The mesh's metrics, the control plane's among them."""
         port = (self.run / "metrics-port").read_text()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
-            return total(answer.read().decode(), name)
+            return str(answer.read().decode())
+
+    def metric(self, name: str) -> float:
+        """One of them, over its labels."""
+        return total(self.exposed(), name)
 
 
 def total(exposed: str, name: str, **labels: str) -> float:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import control_plane, data_path, istiod, promises, results, sidecar_memory
+from bench import control_plane, data_path, filter_cost, istiod, promises, results, sidecar_memory
 from bench.machine import ROOT
 from bench.results import Row
 
 PAGE = ROOT / "docs" / "performance.md"
-NAMES = (control_plane.NAME, sidecar_memory.NAME, data_path.NAME)
+NAMES = (control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME)
 _HEAD = """\
 # What tulle costs
 
@@ -31,6 +31,7 @@ def page(found: promises.Results) -> str:
         _control_plane(found.get(control_plane.NAME, ())),
         _sidecars(found.get(sidecar_memory.NAME, ())),
         _data_path(found.get(data_path.NAME, ())),
+        _pieces(found.get(filter_cost.NAME, ())),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -93,6 +94,20 @@ the request as HTTP. Load enters tulle's pairs through the capture of the pod, t
 """
     for name, found in data_path.groups(rows):
         text += f"\n### {name}\n\n{_table(data_path.HEAD, map(data_path.cells, found))}{_where(found[0])}"
+    return text
+
+
+def _pieces(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    text = """\
+## What the default configuration costs
+
+The plain pair with pieces of tulle's configuration put into both sides, each line with everything of the lines above: the options of the
+connection manager; the header that says who calls, and filters that nothing configured; metrics; the access log. Then tulle's own pair.
+"""
+    for name, found in data_path.groups(rows):
+        text += f"\n### Pieces: {name}\n\n{_table(data_path.HEAD, map(data_path.cells, found))}{_where(found[0])}"
     return text
 
 

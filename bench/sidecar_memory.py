@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from bench import worlds
 from bench.building import CannotMeasureError, loadgen
 from bench.figures import percentile, rounded
-from bench.local_mesh import LocalMesh, Pod, asked, deployment, inside, local_mesh, namespace, service, tulle
+from bench.local_mesh import LocalMesh, Pod, asked, deployment, inside, local_mesh, namespace, service, total, tulle
 from bench.machine import memory
 from bench.results import Recorder, Row, table
 
@@ -33,6 +33,7 @@ LOCAL_CIDR = "10.192.0.0/10"
 _SETTLE_SECONDS = 60.0
 _LOAD_SECONDS = 240.0
 _SENT = "tulle_xds_sent_bytes_total"
+_TYPES = ("CDS", "EDS", "LDS", "RDS", "VHDS", "SDS")
 
 
 class Case(NamedTuple):
@@ -79,15 +80,17 @@ def _in_mesh(mesh: LocalMesh) -> Row:
     _settled(mesh)
     fresh = _call(mesh, known)
     _settled(mesh)
-    sent = mesh.metric(_SENT)
+    before = mesh.exposed()
     tulle("restart", "sidecar", "caller", "-n", NS, "--mesh", mesh.name)
     _settled(mesh)
-    configuration = mesh.metric(_SENT) - sent
+    after = mesh.exposed()
+    by_type = {name: total(after, _SENT, type=name) - total(before, _SENT, type=name) for name in _TYPES}
     again = _call(mesh, known)
     pod = mesh.pod(NS, "caller")
     found = {
         "privateMiB": memory(pod.sidecar)["private"],
-        "configurationBytes": configuration,
+        "configurationBytes": sum(by_type.values()),
+        "configurationByType": {name: size for name, size in by_type.items() if size},
         "readyMs": _ready_ms(pod),
     }
     clusters = sum(1 for line in asked(pod.admin, "/clusters").splitlines() if line.endswith("::added_via_api::true"))

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import plain_pair
+from bench import pieces, plain_pair
 from bench.building import CannotMeasureError
 from bench.local_mesh import (
     LocalMesh,
@@ -30,6 +30,8 @@ from bench.worlds import documents_as_json
 DEPTHS = ("full", "once", "l4")
 DIRECT, RELAY, PLAIN = "direct", "relay", "plain"
 WAYS = (DIRECT, RELAY, PLAIN, *DEPTHS)
+WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
+"""The plain pair with more and more of tulle's configuration (`pieces`)."""
 DEPTH_ANNOTATION = "tulle.dev/depth"
 BODY_BYTES = 1024
 _PLAIN_NAMESPACE = "plain"
@@ -160,6 +162,8 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
             found.append(_relay(made, caller, echo, traffic))
         elif name == PLAIN:
             found.append(_plain(made, caller, echo, traffic))
+        elif name in WITH:
+            found.append(_plain(made, caller, echo, traffic, name))
         else:
             found.append(_tulle(made, name, traffic))
     return found
@@ -183,15 +187,15 @@ def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
     return Way(RELAY, caller, f"127.0.0.1:{near}", "echo", (a, b))
 
 
-def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
-    near, far = _ports(traffic, 17000)
+def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str = PLAIN) -> Way:
+    near, far = _ports(traffic, 17000 + 100 * [PLAIN, *WITH].index(name))
     certs = made.place / "certs"
     if not certs.exists():
         plain_pair.certificates(certs)
-    admins = [made.place / f"{side}-{traffic.name}.sock" for side in "ab"]
+    admins = [made.place / f"{side}-{name}-{traffic.name}.sock" for side in "ab"]
     server = plain_pair.configuration(
         "server",
-        made.place / f"b-{traffic.name}.yaml",
+        made.place / f"b-{name}-{traffic.name}.yaml",
         admin=admins[1],
         certs=certs,
         port=far,
@@ -200,18 +204,23 @@ def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
     )
     client = plain_pair.configuration(
         "client",
-        made.place / f"a-{traffic.name}.yaml",
+        made.place / f"a-{name}-{traffic.name}.yaml",
         admin=admins[0],
         certs=certs,
         port=near,
         peer=echo.address,
         peer_port=far,
     )
+    if name in WITH:
+        ours, theirs = (made.mesh.pod("full", app) for app in ("caller", "echo"))
+        found = pieces.taken_from(ours, theirs, "echo.full.svc.cluster.local", traffic.port)
+        for side, path in (("client", client), ("server", server)):
+            pieces.put_in(found, side, WITH[name], path)
     b = made.start(echo, plain_pair.command(envoy(), server))
     a = made.start(caller, plain_pair.command(envoy(), client))
     wait_until_listening(echo, far, made.guide)
     wait_until_listening(caller, near, made.guide)
-    return Way(PLAIN, caller, f"127.0.0.1:{near}", "echo", (a, b), tuple(admins))
+    return Way(name, caller, f"127.0.0.1:{near}", "echo", (a, b), tuple(admins))
 
 
 def _ports(traffic: Traffic, first: int) -> tuple[int, int]:
