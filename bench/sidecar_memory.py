@@ -32,8 +32,9 @@ LOCAL_CIDR = "10.192.0.0/10"
 """`tulle up` gives Services addresses in there."""
 _SETTLE_SECONDS = 60.0
 _LOAD_SECONDS = 240.0
+_FLUSH_SECONDS = 12.0
 _SENT = "tulle_xds_sent_bytes_total"
-_TYPES = ("CDS", "EDS", "LDS", "RDS", "VHDS", "SDS")
+_TYPES = ("cds", "eds", "lds", "rds", "vhds", "sds")
 
 
 class Case(NamedTuple):
@@ -148,11 +149,14 @@ def _settled(mesh: LocalMesh) -> None:
 
 
 def _ready_ms(pod: Pod) -> float:
-    """From Envoy's start until it had everything, by its own clock."""
-    found = re.search(
-        r"initialization_time_ms: .*P100\([^,]*,([\d.]+)\)", asked(pod.admin, "/stats?filter=initialization_time")
-    )
-    return float(found[1]) if found else -1.0
+    """From Envoy's start until it had everything, by its own clock, which it tells with its next flush of metrics; -1: never."""
+    deadline = time.monotonic() + _FLUSH_SECONDS
+    while time.monotonic() < deadline:
+        said = asked(pod.admin, "/stats?filter=initialization_time")
+        if found := re.search(r"P100\([^,]*,([\d.]+)\)", said):
+            return float(found[1])
+        time.sleep(0.5)
+    return -1.0
 
 
 HEAD = (
