@@ -120,7 +120,7 @@ def sidecars(
         process = subprocess.Popen(
             [
                 *(program, "-addr", plane.address, "-m", str(count), "-namespaces", str(NAMESPACES)),
-                *("-server-pid", str(plane.pid)),
+                *("-server-pid", str(plane.pid), "-cold-timeout", "600s", "-trial-timeout", "120s"),
                 *further,
             ],
             stdin=subprocess.PIPE,
