@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from tulle.engine import CycleError, Database, EngineError, ImpureQuery, Input, InsideQuery, Singleton, query
+from tulle.engine import CycleError, Database, EngineError, ImpureQuery, Input, InsideQuery, Singleton, gate, query
 
 rows = Input[str, int]("rows")
 big = Singleton[int]("big", 10)
@@ -433,3 +433,41 @@ def test_a_query_may_only_read(db: Database) -> None:
     assert issubclass(InsideQuery, EngineError)
     assert row(db, "a") == 0
     assert db.revision == 0
+
+
+@gate
+def narrow(db: Database, key: str) -> int:
+    return row(db, key) // 10
+
+
+@query
+def above(db: Database, key: str) -> int:
+    return narrow(db, key) + 1
+
+
+class TestGates:
+    """Dirt stops where nothing changed."""
+
+    def test_an_equal_answer_keeps_what_is_above_clean(self, db: Database) -> None:
+        put(db, a=10)
+        root = db.root(above, "a")
+        assert root.value() == 2
+        put(db, a=11)
+        assert db.take_dirty_roots() == ()
+        assert not root.is_dirty
+        assert ran(db, root.value) == []
+
+    def test_another_answer_goes_on(self, db: Database) -> None:
+        put(db, a=10)
+        root = db.root(above, "a")
+        root.value()
+        put(db, a=20)
+        assert db.take_dirty_roots() == (root,)
+        assert ran(db, root.value) == ["above"]
+        assert root.value() == 3
+
+    def test_a_gate_nobody_asked_through_runs_nothing(self, db: Database) -> None:
+        put(db, a=10)
+        assert narrow(db, "a") == 1
+        assert ran(db, lambda: put(db, a=30)) == []
+        assert narrow(db, "a") == 3

@@ -12,7 +12,7 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.kubernetes import endpoints, service, workloads_selected
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import (
     ClientTls,
     PortProtocol,
@@ -90,7 +90,7 @@ def clusters_of(
     return tuple(made)
 
 
-@query
+@gate
 def met_at(db: Database, key: ServiceKey, port: int) -> frozenset[Reach]:
     """What connections to a port meet: at the workloads that are selected, and at endpoints given otherwise.
 
@@ -124,7 +124,7 @@ def relays_http(db: Database, found: Service, port: int) -> bool:
     return depth_rules(db, found.key.cluster, found.key.namespace).relays(None, found.selector)
 
 
-@query
+@gate
 def identities(db: Database, key: ServiceKey, port: int) -> tuple[str, ...]:
     """The SPIFFE IDs that may answer for a port (Istio's secure naming): those of its endpoints."""
     trust_domain = settings(db).trust_domain

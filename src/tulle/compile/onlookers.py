@@ -18,7 +18,7 @@ from tulle.compile.scope import (
 )
 from tulle.compile.views import OutboundView
 from tulle.dialects.kubernetes import namespaces
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 
 _EVERYBODY = ("*",)
 
@@ -49,7 +49,7 @@ def named_namespaces(db: Database, cluster: str) -> frozenset[str]:
     return frozenset(name for place in namespaces(db, cluster) for name in _named_in(db, cluster, place))
 
 
-@query
+@gate
 def _named_in(db: Database, cluster: str, place: str) -> frozenset[str]:
     exports = {name for item in service_ports_in(db, cluster, place) for name in item.exported_to}
     routes = route_claims_in(db, cluster, place)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from tulle.dialects.istio.destination_rule import destination, destinations_in
 from tulle.dialects.istio.virtual_service import route_set, route_sets_in
 from tulle.dialects.kubernetes import namespaces, services_in
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import PortProtocol
 from tulle.model.keys import ObjectKey, ServiceKey, covers
 
@@ -76,7 +76,7 @@ def is_visible(exported_to: Iterable[str], namespace: str) -> bool:
     return any(target in ("*", namespace) for target in exported_to)
 
 
-@query
+@gate
 def service_ports_in(db: Database, cluster: str, namespace: str) -> tuple[ServicePorts, ...]:
     """Names and ports of a namespace's services: changes only when one of these does."""
     return tuple(
@@ -162,7 +162,7 @@ def routes_of(db: Database, cluster: str, namespace: str, host: str) -> tuple[Ob
     return mesh_routes(db, cluster, namespace).find(host)
 
 
-@query
+@gate
 def route_claims_in(db: Database, cluster: str, namespace: str) -> tuple[Claim, ...]:
     """Which hosts the route sets of a namespace claim."""
     return tuple(
@@ -195,7 +195,7 @@ def gateway_routes(db: Database, cluster: str, gateway: str) -> HostTable:
     return _by_host(claims, "")
 
 
-@query
+@gate
 def destination_claims_in(db: Database, cluster: str, namespace: str) -> tuple[Claim, ...]:
     """Which hosts the destinations of a namespace claim."""
     return tuple(
@@ -218,7 +218,7 @@ def label_keys_in_use(db: Database, cluster: str) -> frozenset[str]:
     return frozenset(key for place in namespaces(db, cluster) for key in _label_keys_in(db, cluster, place))
 
 
-@query
+@gate
 def _label_keys_in(db: Database, cluster: str, namespace: str) -> frozenset[str]:
     keys: set[str] = set()
     for claim in route_claims_in(db, cluster, namespace):

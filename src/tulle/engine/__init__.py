@@ -9,7 +9,7 @@ from tulle.engine.errors import CycleError, EngineError, ImpureQuery, InsideQuer
 from tulle.engine.explain import Explanation, Read
 from tulle.engine.graph import Runs
 from tulle.engine.inputs import Edit, Index, Input, Singleton
-from tulle.engine.query import Query, query
+from tulle.engine.query import Query, gate, query
 
 __all__ = [
     "CycleError",
@@ -26,5 +26,6 @@ __all__ = [
     "Root",
     "Runs",
     "Singleton",
+    "gate",
     "query",
 ]

@@ -80,7 +80,7 @@ class Database:
 
     @property
     def revision(self) -> int:
-        """How many edits changed something."""
+        """Grows with every edit that changes something, and with every gate it reaches."""
         return self.graph.revision
 
     @property
@@ -97,12 +97,13 @@ class Database:
     def edit(self) -> Iterator[Edit]:
         """A block of changes, applied together as one revision when it ends; dropped if it raises.
 
-        Cost: O(nodes dirtied). Errors: InsideQuery; whatever an index's function raises, then nothing is changed.
+        Cost: O(nodes dirtied), and of asking the gates reached. Errors: InsideQuery; whatever an index's function raises, then nothing is changed.
         """
         self.graph.require_outside("an edit")
         edit = Edit()
         yield edit
         edit.apply(self.graph)
+        self.graph.open_gates(self)
 
     def root(self, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> Root[R]:
         """Hold an answer. Nothing runs yet: ask it once yourself, it is listed as dirty only from then on."""

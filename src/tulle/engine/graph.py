@@ -3,6 +3,7 @@
 Rule 1: an edit pushes dirt up along the reverse edges, once per node (O(invalidated)).
 Rule 2: an answer is pulled; a dirty node verifies what it asked, in the order it asked, and runs at the first change.
 Rule 3: an answer equal to the one before keeps its revision, so nobody above runs (early cut-off).
+Rule 4: dirt stops at a gate (query.py) until the gate has answered, right after the edit; an equal answer, and it goes no further.
 
 Invariant: whoever depends on a DIRTY or STALE node is itself DIRTY or STALE, so the push may stop there. A FAILED
 node has no answer and runs whenever asked, but its edges live: a reader that caught the error may be CLEAN.
@@ -115,6 +116,7 @@ class Graph:
         self.shelves: dict[Index[Any, Any, Any], dict[Hashable, tuple[Any, ...]]] = {}
         self.roots: dict[Memo, dict[Root[Any], None]] = {}
         self.dirtied: dict[Memo, None] = {}  # those with roots, since last taken
+        self.gates: dict[Memo, int] = {}  # reached by dirt they have not let pass yet; when they had last changed
         self.asked: dict[Node, None] | None = None  # by the query that runs; a dict because order matters
         self._running: list[Memo] = []
         self._verifying = 0
@@ -152,15 +154,38 @@ class Graph:
             if leaf is not None:
                 leaf.changed_at = self.revision
                 stack.extend(leaf.dependents or ())
+        self._push(stack)
+
+    def _push(self, stack: list[Memo]) -> None:
         while stack:
             memo = stack.pop()
             if memo.state in (DIRTY, STALE):
                 continue
-            memo.state = STALE if memo.state == FAILED else DIRTY
+            was_answered = memo.state == CLEAN
+            memo.state = DIRTY if was_answered else STALE
             if memo in self.roots:
                 self.dirtied[memo] = None
             if memo.dependents:
-                stack.extend(memo.dependents)
+                if memo.query.is_gate and was_answered:
+                    self.gates.setdefault(memo, memo.changed_at)
+                else:
+                    stack.extend(memo.dependents)
+
+    def open_gates(self, db: Database) -> None:
+        """Ask every gate that dirt has reached; behind those whose answer changed, or that failed, it goes on.
+
+        A gate may be asked while others still hold dirt back from what it reads. When that is let through it reaches
+        the gate again; each asking is a revision of its own, so what changed later counts as changed.
+        """
+        while self.gates:
+            memo = next(iter(self.gates))
+            if memo.state != CLEAN:  # otherwise another gate has asked for it
+                self.revision += 1
+                with suppress(Exception):  # whoever asks for it meets the error
+                    memo.query(db, *memo.args)
+            before = self.gates.pop(memo)
+            if memo.state != CLEAN or memo.changed_at != before:
+                self._push(list(memo.dependents or ()))
 
     def is_settled(self, db: Database, memo: Memo) -> bool:
         """Whether the answer stands, possibly after verifying; False: the caller must run it.

@@ -22,8 +22,9 @@ R = TypeVar("R")
 class Query(Generic[P, R]):
     """A memoised question. Arguments are compared by `==` and hash; the answer must have `==` and never be mutated."""
 
-    def __init__(self, function: Callable[Concatenate[Database, P], R]) -> None:
+    def __init__(self, function: Callable[Concatenate[Database, P], R], *, is_gate: bool = False) -> None:
         self.function = function
+        self.is_gate = is_gate
         self.name = function.__name__
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
@@ -65,6 +66,15 @@ class Query(Generic[P, R]):
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound.args
+
+
+def gate(function: Callable[Concatenate[Database, P], R]) -> Query[P, R]:
+    """A query that many others rest on and that rarely changes: answered anew right after an edit below it.
+
+    What rests on it is not even looked at when the answer is the same. Worth it where a small question (which ports a
+    service has) stands between what is edited often and everything.
+    """
+    return Query(function, is_gate=True)
 
 
 def query(function: Callable[Concatenate[Database, P], R]) -> Query[P, R]:

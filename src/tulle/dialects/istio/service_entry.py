@@ -12,7 +12,7 @@ from tulle.dialects.istio.addresses import assigned
 from tulle.dialects.istio.schema_services import EntryPort, ServiceEntry, WorkloadEntry
 from tulle.dialects.istio.workload_entry import workload_of
 from tulle.dialects.reachable import bare_endpoint, endpoint_at
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import Endpoint, PortProtocol, Resolution, Service, ServicePort, Workload
 from tulle.model.keys import Labels, ObjectKey, ServiceKey, WorkloadKey, labels_of
 from tulle.model.objects import Object
@@ -50,7 +50,7 @@ entries_by_host = objects.index("entries_by_host", _host_buckets)
 """(cluster, host) -> keys of ServiceEntries of any namespace."""
 
 
-@query
+@gate
 def entry_hosts(db: Database, cluster: str, ns: str) -> tuple[str, ...]:
     """Hosts that ServiceEntries of a namespace declare, lower case, sorted, each once."""
     found = (objects(db, key) for key in by_namespace(db, (cluster, KIND, ns)) if key.group == GROUP)
@@ -165,7 +165,7 @@ def target_number(workload: Workload, port: EntryPort, entry: WorkloadEntry | No
     return named or port.target_port or port.number
 
 
-@query
+@gate
 def unaddressed_hosts(db: Database, cluster: str, ns: str) -> tuple[str, ...]:
     """Hosts of a namespace that need an address of the mesh's own, sorted.
 

@@ -23,7 +23,7 @@ from tulle.dialects.kubernetes.services import (
     service_named,
 )
 from tulle.dialects.reachable import endpoint_at, in_order
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import Endpoint, Resolution, Service, Workload
 from tulle.model.keys import Labels, ObjectKey, ServiceKey, WorkloadKey
 from tulle.model.objects import Object
@@ -89,7 +89,7 @@ def aliases(db: Database, cluster: str, host: str) -> tuple[str, ...]:
     return tuple(sorted(found - {host}))
 
 
-@query
+@gate
 def service(db: Database, key: ServiceKey) -> Service | None:
     """The service of that key; None if there is none, or if it is an alias (see `alias_target`)."""
     found = declared(db, key)
