@@ -111,9 +111,12 @@ def tcp_proxy(
     Behind mesh mTLS, and any TLS that is terminated (`has_peer`), nothing is dialled before the handshake is done
     (docs/facts/envoy.md §6).
     """
+    is_lost = all(target.cluster == BLACK_HOLE for target in targets)
     fields: dict[str, Any] = {
         "stat_prefix": targets[0].cluster,
-        "access_log": observing.tcp(reporter, service, is_mesh=is_mesh),
+        "access_log": observing.going_nowhere(reporter)
+        if is_lost
+        else observing.tcp(reporter, service, is_mesh=is_mesh),
         "access_log_options": api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
     }
     if is_mesh or has_peer:
