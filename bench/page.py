@@ -104,7 +104,8 @@ def _pieces(rows: Sequence[Row]) -> str:
 ## What the default configuration costs
 
 The plain pair with pieces of tulle's configuration put into both sides, each line with everything of the lines above: the options of the
-connection manager; the header that says who calls, and filters that nothing configured; metrics; the access log. Then tulle's own pair.
+connection manager; the header that says who calls, and filters that nothing configured; metrics; the access log; what the process
+is started with. Then tulle's own pair.
 """
     for name, found in data_path.groups(rows):
         text += f"\n### Pieces: {name}\n\n{_table(data_path.HEAD, map(data_path.cells, found))}{_where(found[0])}"

@@ -6,6 +6,7 @@ The pieces are what the compiler gave the sidecars of a running mesh, read from 
     peer       the header that tells who calls (written by A, read and removed by B), and filters that nothing configured
     metrics    Istio's counters and histograms
     log        the JSON access log
+    bootstrap  what the process is started with: kept statistics and their tags, overload limits, runtime
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from bench.building import CannotMeasureError
 from bench.local_mesh import Pod, asked
 
 Json = dict[str, Any]
-STEPS = ("settings", "peer", "metrics", "log")
+STEPS = ("settings", "peer", "metrics", "log", "bootstrap")
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _ROUTER = "envoy.filters.http.router"
 _STATS = "envoy.access_loggers.stats"
 _OWN = ("stat_prefix", "rds", "route_config", "http_filters", "access_log", "codec_type")
 """What the plain pair keeps of its own."""
+
+
+_BOOTSTRAP = (
+    *("stats_config", "stats_flush_interval", "stats_eviction_interval", "bootstrap_extensions"),
+    *("overload_manager", "layered_runtime"),
+)
 
 
 class Pieces(NamedTuple):
@@ -39,6 +46,8 @@ class Pieces(NamedTuple):
     cluster: Json
     endpoint: Json
     """Metadata that metrics are labelled by."""
+    bootstrap: Json
+    """Of both sides."""
 
 
 def taken_from(client: Pod, server: Pod, host: str, port: int) -> Pieces:
@@ -53,9 +62,10 @@ def taken_from(client: Pod, server: Pod, host: str, port: int) -> Pieces:
     place = endpoints["endpoints"][0]["lb_endpoints"][0]
     managers = {"client": _manager([listener["default_filter_chain"], *listener.get("filter_chains", ())])}
     managers["server"] = _manager(chains)
-    return Pieces(
-        managers, table.get("request_headers_to_add", []), cluster.get("metadata", {}), place.get("metadata", {})
-    )
+    started = next(found["bootstrap"] for found in _everything(ours) if "bootstrap" in found)
+    bootstrap = {name: started[name] for name in _BOOTSTRAP if name in started}
+    metadata = (cluster.get("metadata", {}), place.get("metadata", {}))
+    return Pieces(managers, table.get("request_headers_to_add", []), *metadata, bootstrap)
 
 
 def put_in(pieces: Pieces, side: str, step: str, path: Path) -> None:
@@ -77,6 +87,8 @@ def put_in(pieces: Pieces, side: str, step: str, path: Path) -> None:
         cluster = resources["clusters"][0]
         cluster["metadata"] = pieces.cluster
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] = pieces.endpoint
+    if "bootstrap" in steps:
+        whole.update(pieces.bootstrap)
     path.write_text(json.dumps(whole, indent=1))
 
 

@@ -42,7 +42,11 @@ def test_a_step_has_the_steps_before_it(tmp_path: Path) -> None:
         "access_log": [{"name": "envoy.access_loggers.stats"}, {"name": "envoy.access_loggers.file"}],
     }
     given = pieces.Pieces(
-        {"client": manager, "server": manager}, [{"header": {"key": "x"}}], {"of": "cluster"}, {"of": "place"}
+        {"client": manager, "server": manager},
+        [{"header": {"key": "x"}}],
+        {"of": "cluster"},
+        {"of": "place"},
+        {"stats_config": {}},
     )
     found = {}
     for step in pieces.STEPS:
@@ -51,12 +55,14 @@ def test_a_step_has_the_steps_before_it(tmp_path: Path) -> None:
         pieces.put_in(given, "client", step, path)
         text = path.read_text()
         found[step] = [
-            word in text for word in ('"generate_request_id": false', '"some"', "loggers.stats", "loggers.file")
+            word in text
+            for word in ('"generate_request_id": false', '"some"', "loggers.stats", "loggers.file", "stats_config")
         ]
         assert "theirs" not in text
     assert found == {
-        "settings": [True, False, False, False],
-        "peer": [True, True, False, False],
-        "metrics": [True, True, True, False],
-        "log": [True, True, True, True],
+        "settings": [True, False, False, False, False],
+        "peer": [True, True, False, False, False],
+        "metrics": [True, True, True, False, False],
+        "log": [True, True, True, True, False],
+        "bootstrap": [True, True, True, True, True],
     }
