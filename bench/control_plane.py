@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bench import istiod, worlds
 from bench.building import adsload
 from bench.control_process import ControlPlane, Line, Sidecars, control_plane, sidecars
-from bench.figures import median, rounded
+from bench.figures import fraction, median, rounded
 from bench.machine import memory
 from bench.results import Recorder, Row, table
 
@@ -210,10 +210,7 @@ def _ratio(value: float, against: float) -> str:
     """As the share it is: `1/34`, or a factor where it is more."""
     if not against or value < 0:
         return "-"
-    if value == 0:
-        return "0"
-    share = value / against
-    return f"{share:.2f}" if share > 0.5 else f"1/{1 / share:.0f}"
+    return fraction(value / against)
 
 
 def text(rows: Sequence[Row]) -> str:

@@ -45,3 +45,13 @@ def paired_ratios(values: Sequence[float], against: Sequence[float]) -> list[flo
 def rounded(value: float, digits: int = 3) -> float:
     """As many significant digits, no more: what a noisy machine can say."""
     return float(f"{value:.{digits}g}")
+
+
+def fraction(share: float) -> str:
+    """A share as people say it: `1/34`, `1/2.9`, `0.62`; `0` where nothing is left of it."""
+    if share <= 0:
+        return "0"
+    if share > 0.5:
+        return f"{share:.2f}"
+    parts = 1 / share
+    return f"1/{parts:.0f}" if parts >= 10 else f"1/{parts:.1f}"

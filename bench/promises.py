@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bench import control_plane, data_path, istiod, sidecar_memory
+from bench.figures import fraction
 from bench.results import Row
 
 Results = Mapping[str, Sequence[Row]]
@@ -38,17 +39,11 @@ def _one(results: Results, name: str, **key: object) -> Row | None:
 
 def _share(what: str, limit: float, row: Row | None, value: Callable[[Row], float], against: float) -> Verdict:
     """At most `limit` of istiod's."""
-    said = f"at most {_fraction(limit)}" if limit < 1 else "not more"
+    said = f"at most 1/{1 / limit:.0f}" if limit < 1 else "not more"
     if row is None:
         return Verdict(what, said, "", None)
     share = value(row) / against
-    return Verdict(what, said, _fraction(share), share <= limit)
-
-
-def _fraction(share: float) -> str:
-    if share <= 0:
-        return "0"
-    return f"{share:.2f}" if share > 0.5 else f"1/{1 / share:.0f}"
+    return Verdict(what, said, fraction(share), share <= limit)
 
 
 def _control_plane(results: Results) -> Iterator[Verdict]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from bench import results
-from bench.figures import median, paired_ratios, percentile, rounded, spread
+from bench.figures import fraction, median, paired_ratios, percentile, rounded, spread
 
 VALUES = some.lists(some.floats(-1e9, 1e9), min_size=1, max_size=40)
 
@@ -59,6 +59,13 @@ def test_ratios_are_taken_within_a_cycle() -> None:
 def test_figures_keep_what_matters() -> None:
     assert rounded(123456) == 123000
     assert rounded(0.0123456) == 0.0123
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.05, "1/20"), (0.3612, "1/2.8"), (1.31, "1.31"), (0.62, "0.62"), (0, "0"), (0.0012, "1/833")]
+)
+def test_shares_are_said_as_people_do(share: float, said: str) -> None:
+    assert fraction(share) == said
 
 
 def test_a_newer_row_replaces_the_one_of_its_key(tmp_path: Path) -> None:
