@@ -8,10 +8,14 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
+from tulle.compile.keyed import Asked, owners
 from tulle.compile.ondemand import resources_on_demand
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import View, view_of
 from tulle.dialects.inputs import objects, settings
+from tulle.dialects.kubernetes import service
 from tulle.engine import Database
 from tulle.model.keys import ObjectKey, WorkloadKey
 from tulle.model.objects import MeshSettings, Object
@@ -70,6 +74,20 @@ class World:
     def shown(self, namespace: str, pod: str, kind: TypeUrl, name: str) -> dict[str, Any]:
         """One resource as JSON."""
         return any_to_dict(self.resources(namespace, pod)[kind][name].body)
+
+
+def on_demand(db: Database, view: View) -> Mapping[TypeUrl, Mapping[str, Resource]]:
+    """What the same sidecar would hold on demand, having called every port of every service that has an address."""
+    lazy = structs.replace(view, outbound=structs.replace(view.outbound, is_on_demand=True))
+    names = {
+        Asked(address, port.number, is_http).name
+        for address, keys in owners(db, view.outbound.cluster).items()
+        for key in keys
+        if (found := service(db, key))
+        for port in found.ports
+        for is_http in (True, False)
+    }
+    return resources_on_demand(db, lazy, frozenset(names))
 
 
 def pod(

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from compile.world import CLUSTER, static, validate
+from compile.world import CLUSTER, on_demand, static, validate
 from fuzz.mutating import Raw, mutations
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import view_of
@@ -71,7 +71,8 @@ def compiled(configuration: list[Raw]) -> tuple[list[Resources], Counter[str]]:
             assert problem.text
             count[problem.code] += 1
     views = [view for place in VIEWS if (view := view_of(db, WorkloadKey(CLUSTER, *place)))]
-    return [resources_of(db, view) for view in views], count
+    lazy = [on_demand(db, view) for view in views if view.gateway is None]
+    return [*(resources_of(db, view) for view in views), *lazy], count
 
 
 def run(seed: int, n: int, validate_every: int) -> Tally:

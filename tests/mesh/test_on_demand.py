@@ -22,7 +22,19 @@ pytestmark = pytest.mark.mesh
 
 NS = "lazy"
 KINDS = (
-    *("plain", "split", "split-socket", "split-grpc", "shadowed", "socket", "upload", "upload-h2", "slow"),
+    *(
+        "faulty",
+        "faulty-post",
+        "plain",
+        "split",
+        "split-socket",
+        "split-grpc",
+        "shadowed",
+        "socket",
+        "upload",
+        "upload-h2",
+        "slow",
+    ),
     "pause",
 )
 MANY = [f"many{number}" for number in range(30)]
@@ -69,6 +81,18 @@ spec:
 """
 
 
+FAULT = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: NAME, namespace: lazy}
+spec:
+  hosts: [NAME]
+  http:
+  - fault: {abort: {httpStatus: 418, percentage: {value: 100}}}
+    route: [{destination: {host: NAME}}]
+"""
+
+
 def objects() -> list[dict[str, Any]]:
     """The caller, what it calls, and a Service for every first time."""
     web = {"app": "web"}
@@ -96,6 +120,7 @@ def objects() -> list[dict[str, Any]]:
 def mesh() -> Iterator[LocalMesh]:
     certificate, key = self_signed("safe.lazy.svc.cluster.local")
     routes = [ROUTES.replace("NAME", name) for name in ("split", "split-socket", "split-grpc")]
+    routes += [FAULT.replace("NAME", name) for name in ("faulty", "faulty-post")]
     mesh = LocalMesh(manifest(*objects()), *routes, MIRROR, settings={"discovery": "on-demand"})
     place = mesh.installed.programs / mesh.name
     for name, content in (("cert.pem", certificate), ("key.pem", key)):
@@ -179,6 +204,13 @@ def test_a_mirror(mesh: LocalMesh) -> None:
     found = mesh.client("caller").http("shadowed", path="/copied")
     assert found.only("200 one", "200 two"), (found.counts, found.failures)
     assert mesh.logged("shadow", NS, reporter="destination", path="/copied")["response_code"] == 200
+
+
+def test_filters_of_a_route_hold_for_its_first_request(mesh: LocalMesh) -> None:
+    """Which filters a request passes is decided before there is a route."""
+    caller = mesh.client("caller")
+    assert caller.http("faulty", n=3).only("418")
+    assert caller.http("faulty-post", method="POST", body="x", n=3).only("418")
 
 
 def test_first_requests_that_are_not_short(mesh: LocalMesh) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from compile.world import CLUSTER
+from compile.world import CLUSTER, on_demand
 from golden.compile_goldens import CASES, directives, pod_of
 from golden.pem import filled
 from tulle.compile.snapshot import resources_of
@@ -75,9 +75,13 @@ def held(db: Database, key: WorkloadKey) -> Bytes | None:
     view = view_of(db, key)
     if view is None:
         return None
+    modes = {"": resources_of(db, view)}
+    if view.gateway is None:
+        modes["on-demand "] = on_demand(db, view)
     return {
-        kind.name: {name: resource.body for name, resource in found.items()}
-        for kind, found in resources_of(db, view).items()
+        f"{mode}{kind.name}": {name: resource.body for name, resource in found.items()}
+        for mode, resources in modes.items()
+        for kind, found in resources.items()
     }
 
 
