@@ -43,9 +43,9 @@ class Pieces(NamedTuple):
     """By side, `client` and `server`."""
     headers: list[Json]
     """Added to requests by A."""
-    cluster: Json
+    clusters: dict[str, Json]
     endpoint: Json
-    """Metadata that metrics are labelled by."""
+    """Metadata that metrics are labelled by: of the cluster by side, of the endpoint A chooses."""
     bootstrap: Json
     """Of both sides."""
 
@@ -64,8 +64,9 @@ def taken_from(client: Pod, server: Pod, host: str, port: int) -> Pieces:
     managers["server"] = _manager(chains)
     started = next(found["bootstrap"] for found in _everything(ours) if "bootstrap" in found)
     bootstrap = {name: started[name] for name in _BOOTSTRAP if name in started}
-    metadata = (cluster.get("metadata", {}), place.get("metadata", {}))
-    return Pieces(managers, table.get("request_headers_to_add", []), *metadata, bootstrap)
+    behind = _named(theirs, f"inbound|{port}||")
+    clusters = {"client": cluster.get("metadata", {}), "server": behind.get("metadata", {})}
+    return Pieces(managers, table.get("request_headers_to_add", []), clusters, place.get("metadata", {}), bootstrap)
 
 
 def put_in(pieces: Pieces, side: str, step: str, path: Path) -> None:
@@ -83,9 +84,10 @@ def put_in(pieces: Pieces, side: str, step: str, path: Path) -> None:
     logs = given.get("access_log", [])
     chosen = [one for one in logs if ("metrics" if one["name"] == _STATS else "log") in steps]
     mine["access_log"] = chosen
-    if "metrics" in steps and side == "client":
+    if "metrics" in steps:
         cluster = resources["clusters"][0]
-        cluster["metadata"] = pieces.cluster
+        cluster["metadata"] = pieces.clusters[side]
+    if "metrics" in steps and side == "client":
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"] = pieces.endpoint
     if "bootstrap" in steps:
         whole.update(pieces.bootstrap)

@@ -44,7 +44,7 @@ def test_a_step_has_the_steps_before_it(tmp_path: Path) -> None:
     given = pieces.Pieces(
         {"client": manager, "server": manager},
         [{"header": {"key": "x"}}],
-        {"of": "cluster"},
+        {"client": {"of": "cluster"}},
         {"of": "place"},
         {"stats_config": {}},
     )
