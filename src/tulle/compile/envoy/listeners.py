@@ -246,5 +246,5 @@ def _manager(plan: Listener, item: HttpChain) -> "api.HttpConnectionManager":
         }
     if item.is_on_demand:
         fields |= on_demand.manager()
-        fields["http_filters"] = [*on_demand.filters(), *fields["http_filters"]]
+        fields["http_filters"] = [*on_demand.filters(), *route_filters(is_on_demand=True)]
     return api.HttpConnectionManager(**fields)
