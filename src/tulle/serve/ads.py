@@ -17,6 +17,7 @@ from grpc import aio
 from msgspec import Struct
 
 from tulle.serve.client import Client, Ending
+from tulle.serve.valve import Valve
 from tulle.xds.events import DeltaRequest, SotwRequest
 from tulle.xds.wire import DELTA, SERVICE, STATE_OF_THE_WORLD, ClientNode, read_delta, read_sotw
 
@@ -89,9 +90,10 @@ class Lobby(Protocol):
 class Service(grpc.GenericRpcHandler):
     """Both methods of the discovery service behind one door."""
 
-    def __init__(self, lobby: Lobby, door: PodDoor | CertificateDoor | OpenDoor) -> None:
+    def __init__(self, lobby: Lobby, door: PodDoor | CertificateDoor | OpenDoor, valve: Valve) -> None:
         self._lobby = lobby
         self._door = door
+        self._valve = valve
         self._listening: set[asyncio.Task[None]] = set()
         methods: dict[str, Read] = {DELTA: read_delta, STATE_OF_THE_WORLD: read_sotw}
         self._methods: dict[str, Any] = {
@@ -120,8 +122,8 @@ class Service(grpc.GenericRpcHandler):
                 listening = asyncio.ensure_future(_listen(client, context, read))
                 self._listening.add(listening)  # it ends with the stream; the set keeps it from being collected
                 listening.add_done_callback(self._heard_out)
-                async for body in client.outgoing():
-                    await context.write(body)
+                async for parts in client.outgoing():
+                    await self._valve.write(parts, context.write)
             finally:
                 self._lobby.left(client)
             if client.ending is not None:
@@ -170,6 +172,7 @@ class Doors:
 
     def __init__(self, lobby: Lobby) -> None:
         self._lobby = lobby
+        self._valve = Valve()
         self._servers: dict[str, aio.Server] = {}
         self._sockets: dict[str, Path] = {}
         self._closing: dict[str, asyncio.Task[None]] = {}
@@ -225,7 +228,7 @@ class Doors:
     async def _start(
         self, name: str, door: PodDoor | CertificateDoor | OpenDoor, address: str, credentials: Any
     ) -> int:
-        server = aio.server(handlers=(Service(self._lobby, door),), options=OPTIONS)
+        server = aio.server(handlers=(Service(self._lobby, door, self._valve),), options=OPTIONS)
         try:
             port = (
                 server.add_insecure_port(address)

@@ -109,7 +109,7 @@ class Client:
         """When its certificate ends and its stream with it, Unix seconds; None: with its pod."""
         self.ending: Ending | None = None
         self._listener = listener
-        self._outbox: deque[bytes] = deque()
+        self._outbox: deque[tuple[bytes, ...]] = deque()
         self._wake = asyncio.Event()
         self._timed: deque[tuple[int, float]] = deque(maxlen=MOST_TIMED)
         self._timed.append((snapshot.version, self.heard_at))
@@ -171,7 +171,7 @@ class Client:
             self.ending = ending
             self._wake.set()
 
-    async def outgoing(self) -> AsyncIterator[bytes]:
+    async def outgoing(self) -> AsyncIterator[tuple[bytes, ...]]:
         """What to write, in order, until the stream ends. One reader only."""
         while True:
             while self._outbox:
@@ -192,7 +192,7 @@ class Client:
     def _do(self, action: Action) -> None:
         match action:
             case Send():
-                self._outbox.append(action.body)
+                self._outbox.append(action.parts)
                 self._wake.set()
                 self._listener.sent(self, action)
             case Acked():

@@ -87,7 +87,7 @@ class Metrics(Ears):
         del client
         pushes, sizes, resources = self._of_type(sent.type_url)
         pushes.inc()
-        sizes.inc(len(sent.body))
+        sizes.inc(sent.size)
         resources.inc(len(sent.changed) + len(sent.removed))
 
     def _of_type(self, type_url: str) -> tuple[Counter, Counter, Counter]:

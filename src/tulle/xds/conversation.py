@@ -319,12 +319,12 @@ class Conversation:
         if self._is_delta:
             parcel = self._comparisons.parcel(draft, self._packed) if draft.is_public else self._packed(draft)
             names, removed = parcel.names, (*removed, *parcel.refused)
-            body = delta_response(lane.type_url, nonce, parcel.frames, removed)
+            parts: tuple[bytes, ...] = delta_response(lane.type_url, nonce, parcel.frames, removed)
         else:
             bodies = {entry.name: self._body(entry) for entry in self._whole(lane, draft)}
             names = tuple(name for name, found in bodies.items() if found is not None)
-            body = sotw_response(lane.type_url, nonce, str(version), filter(None, bodies.values()))
-        self._actions.append(Send(lane.type_url, nonce, names, removed, body))
+            parts = (sotw_response(lane.type_url, nonce, str(version), filter(None, bodies.values())),)
+        self._actions.append(Send(lane.type_url, nonce, names, removed, parts))
         if lane.type_url == CDS:
             self._warm(draft)
 

@@ -1,6 +1,6 @@
 """What goes into an ADS conversation and what comes out of it: plain frozen values.
 
-`wire.py` turns bytes into requests; `conversation.py` turns requests into actions. Key bytes occur only in `Send.body`,
+`wire.py` turns bytes into requests; `conversation.py` turns requests into actions. Key bytes occur only in `Send.parts`,
 which is never shown.
 """
 
@@ -64,8 +64,21 @@ class Send:
     changed: tuple[ResourceName, ...]
     """The names whose content travels."""
     removed: tuple[ResourceName, ...]
-    body: bytes = field(repr=False)
-    """The serialised response; may hold keys, so it is written and dropped, never kept or logged."""
+    parts: tuple[bytes, ...] = field(repr=False)
+    """The serialised response, to be joined when it is written: megabytes of it are shared by clients in the same state.
+
+    May hold keys, so it is written and dropped, never kept or logged.
+    """
+
+    @property
+    def body(self) -> bytes:
+        """The response."""
+        return b"".join(self.parts)
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return sum(map(len, self.parts))
 
 
 @dataclass(frozen=True, slots=True)

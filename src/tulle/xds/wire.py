@@ -74,10 +74,10 @@ def framed(name: str, version: str, body: bytes, alias: str = "") -> bytes:
     return field(2, resource + field(2, body))
 
 
-def delta_response(type_url: str, nonce: str, frames: bytes, removed: Iterable[str]) -> bytes:
-    """A serialised DeltaDiscoveryResponse; `frames` are `framed` resources, joined."""
+def delta_response(type_url: str, nonce: str, frames: bytes, removed: Iterable[str]) -> tuple[bytes, bytes]:
+    """A serialised DeltaDiscoveryResponse in two parts; the first is `frames`: `framed` resources, joined."""
     gone = (field(6, name.encode()) for name in removed)
-    return b"".join((frames, field(4, type_url.encode()), field(5, nonce.encode()), *gone))
+    return frames, b"".join((field(4, type_url.encode()), field(5, nonce.encode()), *gone))
 
 
 def sotw_response(type_url: str, nonce: str, version: str, bodies: Iterable[bytes]) -> bytes:
