@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tulle.compile.addresses import is_ip, network, ranges, singles
 from tulle.compile.inbound import CAPTURE_PORTS
-from tulle.compile.scope import ServiceTable, mesh_routes, service_table
+from tulle.compile.scope import ServiceTable, routes_of, service_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
@@ -122,13 +122,28 @@ def owners(db: Database, cluster: str) -> Mapping[str, tuple[ServiceKey, ...]]:
 
 
 @query
+def owners_at(db: Database, cluster: str, address: str) -> tuple[ServiceKey, ...]:
+    """The services at one address."""
+    return owners(db, cluster).get(address, ())
+
+
+@query
+def is_keyable(db: Database, key: ServiceKey) -> bool:
+    """Whether one service is asked for by its addresses, as far as addresses decide."""
+    return key in keyable(db, key.cluster)
+
+
+@query
 def owner_of(db: Database, view: OutboundView, address: str, port: int) -> tuple[ServiceKey, PortProtocol] | None:
-    """The visible service that is asked for by an address and port; the first by name where several claim them."""
-    hosts = service_table(db, view.cluster, view.namespace).hosts
-    for key in owners(db, view.cluster).get(address, ()):
-        found = service(db, key) if hosts.get(key.host) == key else None
+    """The visible service that is asked for by an address and port; the first by name where several claim them.
+
+    Rests on what is at the address alone: the services that come and go elsewhere are cut off.
+    """
+    for key in owners_at(db, view.cluster, address):
+        is_seen = service_of(db, view.cluster, view.namespace, key.host) == key and is_keyable(db, key)
+        found = service(db, key) if is_seen else None
         for declared in found.ports if found else ():
-            if declared.number == port and _is_asked_for(db, view.cluster, view.namespace, key, declared.protocol):
+            if declared.number == port and _is_by_address(db, view.cluster, view.namespace, key, declared.protocol):
                 return key, declared.protocol
     return None
 
@@ -136,11 +151,11 @@ def owner_of(db: Database, view: OutboundView, address: str, port: int) -> tuple
 @query
 def split(db: Database, cluster: str, namespace: str) -> Split:
     """What is pushed and what is asked for. O(services), when a service or port comes or goes."""
-    whole = service_table(db, cluster, namespace)
+    whole, by_address = service_table(db, cluster, namespace), keyable(db, cluster)
     pushed: dict[int, tuple[tuple[ServiceKey, PortProtocol], ...]] = {}
     uses: dict[int, PortUse] = {}
     for number, found in whole.ports.items():
-        asked_for = [one for one in found if _is_asked_for(db, cluster, namespace, *one)]
+        asked_for = [one for one in found if one[0] in by_address and _is_by_address(db, cluster, namespace, *one)]
         kept = tuple(one for one in found if one not in set(asked_for))
         if kept:
             pushed[number] = kept
@@ -195,14 +210,15 @@ def _places_in(db: Database, cluster: str, namespace: str) -> tuple[Place, ...]:
     )
 
 
-def _is_asked_for(db: Database, cluster: str, namespace: str, key: ServiceKey, protocol: PortProtocol) -> bool:
-    if protocol is PortProtocol.UDP or key not in keyable(db, cluster):
+def _is_by_address(db: Database, cluster: str, namespace: str, key: ServiceKey, protocol: PortProtocol) -> bool:
+    """Whether the address of a port, as its service may be asked for, says where its connections go."""
+    if protocol is PortProtocol.UDP:
         return False
     return protocol.is_http or not _has_stream_routes(db, cluster, namespace, key.host)
 
 
 def _has_stream_routes(db: Database, cluster: str, namespace: str, host: str) -> bool:
-    keys = mesh_routes(db, cluster, namespace).find(host)
+    keys = routes_of(db, cluster, namespace, host)
     found = route_set(db, keys[0]) if keys else None
     return found is not None and bool(found.tls or found.tcp)
 
