@@ -72,6 +72,11 @@ class LocalMesh:
         self._applied = 0
         self._host: subprocess.Popen[bytes] | None = None
 
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether its sidecars ask for what they call."""
+        return self._settings.get("discovery") == "on-demand"
+
     def add(self, manifest: str) -> None:
         """One more manifest, before the start."""
         self._manifests.append(manifest)
