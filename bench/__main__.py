@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+from typing import NoReturn
 
 from bench import control_plane, data_path, filter_cost, page, results, sidecar_memory
 from bench.building import CannotMeasureError
@@ -27,6 +29,7 @@ def main() -> int:
     if given.name == "page":
         return page.main(only_checks=given.check)
     module = MEASURED[given.name]
+    signal.signal(signal.SIGTERM, _end)  # what was started is ended, as with Ctrl-C
     try:
         rows = module.run(given)
     except CannotMeasureError as error:
@@ -36,6 +39,10 @@ def main() -> int:
     if given.save:
         print(f"saved: {results.save(given.name, rows)}", file=sys.stderr)
     return 0
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(143)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,11 @@ def asked(admin: Path, path: str) -> str:
         connection.close()
 
 
-def tulle(*words: str | Path, timeout: float = 120) -> str:
+def tulle(*words: str | Path, timeout: float = 120, **environ: str) -> str:
     """A command of the product. Raises CannotMeasureError with what it said."""
     line = [str(TULLE), *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=timeout, cwd=ROOT)
+    environment = {**os.environ, **environ}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=timeout, cwd=ROOT, env=environment)
     if done.returncode:
         raise CannotMeasureError(f"tulle {words[0]}: {(done.stderr or done.stdout).strip()[-600:]}")
     return done.stdout
@@ -112,7 +113,8 @@ def local_mesh(folder: Path, settings: Object | None = None, patience: float = R
     given.write_text(json.dumps(settings or {}))
     words = ("--name", mesh.name, "--detach", "--timeout", str(patience), "--settings", given)
     try:
-        tulle("up", folder, *words, timeout=patience + 30)
+        # its CA and addresses are nobody's business afterwards
+        tulle("up", folder, *words, timeout=patience + 30, XDG_STATE_HOME=str(folder.parent / "state"))
         yield mesh
     finally:
         subprocess.run([TULLE, "down", "--name", mesh.name], capture_output=True, check=False, timeout=60, cwd=ROOT)
