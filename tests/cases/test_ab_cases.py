@@ -144,7 +144,8 @@ def test_06_as_printed_splits_inside_and_not_at_the_gateway(mesh: LocalMesh, cas
     said = mesh.apply(printed_routes(cases), "printed-06.yaml")
     inside = mesh.client("caller").http(cases.ab_service, authority=cases.ab_host, n=REQUESTS, concurrency=4)
     assert inside.only("200 v1", "200 v2"), inside.counts
-    assert abs(inside.share("200 v2") - 55) <= WITHIN, inside.counts
+    split = 50 if mesh.is_on_demand else 55  # on demand it is the address that decides, and that is another service's
+    assert abs(inside.share("200 v2") - split) <= WITHIN, inside.counts
     outcome = at_the_gateway(mesh, cases)
     assert outcome.only("404"), outcome.counts
     told = said.stdout + said.stderr

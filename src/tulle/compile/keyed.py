@@ -56,6 +56,7 @@ class Place(Struct, frozen=True):
     key: ServiceKey
     addresses: tuple[str, ...]
     is_kubernetes: bool
+    is_allocated: bool
 
 
 class PortUse(Struct, frozen=True, order=True):
@@ -112,6 +113,12 @@ def keyable(db: Database, cluster: str) -> frozenset[ServiceKey]:
 
 
 @query
+def allocated(db: Database, cluster: str) -> frozenset[ServiceKey]:
+    """Services whose address is of our making: who found another elsewhere is known by Host or SNI, so these are pushed too."""
+    return frozenset(place.key for place in _places(db, cluster) if place.is_allocated)
+
+
+@query
 def owners(db: Database, cluster: str) -> Mapping[str, tuple[ServiceKey, ...]]:
     """The services at each address, by name."""
     found: dict[str, list[ServiceKey]] = {}
@@ -151,12 +158,13 @@ def owner_of(db: Database, view: OutboundView, address: str, port: int) -> tuple
 @query
 def split(db: Database, cluster: str, namespace: str) -> Split:
     """What is pushed and what is asked for. O(services), when a service or port comes or goes."""
-    whole, by_address = service_table(db, cluster, namespace), keyable(db, cluster)
+    whole, by_address, elsewhere = service_table(db, cluster, namespace), keyable(db, cluster), allocated(db, cluster)
     pushed: dict[int, tuple[tuple[ServiceKey, PortProtocol], ...]] = {}
     uses: dict[int, PortUse] = {}
     for number, found in whole.ports.items():
         asked_for = [one for one in found if one[0] in by_address and _is_by_address(db, cluster, namespace, *one)]
-        kept = tuple(one for one in found if one not in set(asked_for))
+        by_name = {one for one in asked_for if one[0] in elsewhere and (one[1].is_http or one[1].is_tls)}
+        kept = tuple(one for one in found if one in by_name or one not in set(asked_for))
         if kept:
             pushed[number] = kept
         protocols = {protocol for _, protocol in asked_for}
@@ -204,7 +212,7 @@ def _places(db: Database, cluster: str) -> tuple[Place, ...]:
 @query
 def _places_in(db: Database, cluster: str, namespace: str) -> tuple[Place, ...]:
     return tuple(
-        Place(item.key, singles(item.addresses), item.is_kubernetes)
+        Place(item.key, singles(item.addresses), item.is_kubernetes, bool(item.auto_addresses))
         for item in services_in(db, cluster, namespace)
         if item.resolution is not Resolution.HEADLESS and singles(item.addresses) and not ranges(item.addresses)
     )
