@@ -383,6 +383,7 @@ def test_a_new_port_of_others_touches_no_connection(mesh: LocalMesh) -> None:
     )
     with caller.talk("mail", 9000) as talk:
         mesh.apply(manifest(service("fresh", NS, {"app": "web"}, port("http", 8123, 8000))), "fresh.yaml")
+        mesh.wait_for(lambda: bool(caller.ask("resolve", host="fresh")["addresses"]), "its name")
         found = caller.http("fresh", 8123)
         time.sleep(1)
     assert found.only("200 one", "200 two"), (found.counts, found.failures)
