@@ -161,7 +161,7 @@ class HostileMesh(LocalMesh):
         aims: dict[str, Any] = {
             "treasure": TREASURE,
             "forged": FORGED,
-            "forged_peer": f"principal=spiffe://cluster.local/ns/{NS}/sa/intruder;workload={FORGED};namespace={FORGED};"
+            "forged_peer": f"spiffe://cluster.local/ns/{NS}/sa/intruder;workload={FORGED};namespace={FORGED};"
             f"app={FORGED};version={FORGED};canonical={FORGED};revision={FORGED};cluster={FORGED};",
             "certificate": "/lair/self-made.pem",
             "ca_files": _files(state / self.name / "ca"),

@@ -238,7 +238,7 @@ def test_labels_are_exact_at_both_reporters(mesh: LocalMesh) -> None:
         return sum(value for found, value in mesh.metrics(*where) if found == labels)
 
     before = {where: count(where, labels) for where, labels in expected.items()}
-    forged = {"x-tulle-peer": f"principal={FRIEND};workload=forged;namespace=forged;app=forged;version=forged;"}
+    forged = {"x-tulle-peer": f"{FRIEND};workload=forged;namespace=forged;app=forged;version=forged;"}
     answer = friend.http("safe.vault", n=7, headers=forged)
     assert answer.only("200 v1"), answer.counts
     assert "x-tulle-peer" not in answer.first["body"]["headers"]
@@ -250,7 +250,7 @@ def test_labels_are_exact_at_both_reporters(mesh: LocalMesh) -> None:
 
 
 def test_a_peer_header_over_plaintext_counts_for_nothing(mesh: LocalMesh) -> None:
-    forged = {"x-tulle-peer": f"principal={FRIEND};workload=friend;namespace=people;app=friend;version=v1;"}
+    forged = {"x-tulle-peer": f"{FRIEND};workload=friend;namespace=people;app=friend;version=v1;"}
     answer = mesh.client("passer-by").http("desk.lobby", headers=forged)
     assert answer.only("200 v1"), answer.counts
     assert "x-tulle-peer" not in answer.first["body"]["headers"]

@@ -43,9 +43,17 @@ _LABELS = {
 }
 """Istio's label after `source_` or `destination_`, and our word."""
 
-PEER_VALUE = "".join(
-    f"{name}=%ENVIRONMENT({variable})%;" for name, variable in {"principal": PRINCIPAL_VARIABLE, **_OWN}.items()
+PEER_VALUE = f"%ENVIRONMENT({PRINCIPAL_VARIABLE})%;" + "".join(
+    f"{name}=%ENVIRONMENT({variable})%;" for name, variable in _OWN.items()
 )
+_UNKNOWN_PEER = ";" + "".join(f"{name}=unknown;" for name in _OWN)
+_TRUSTED_PEER = (
+    f"%CEL('{PEER_HEADER}' in request.headers"
+    f" && request.headers['{PEER_HEADER}'].startsWith(connection.uri_san_peer_certificate)"
+    f" ? request.headers['{PEER_HEADER}'] : '{_UNKNOWN_PEER}')%"
+)
+"""The header where it begins with the principal that the certificate proves. One expression per request: as a condition of
+every label of every metric it was a third of what a request cost at the server."""
 
 _IS_GRPC = "'content-type' in request.headers && request.headers['content-type'].startsWith('application/grpc')"
 _GRPC_STATUS = "%GRPC_STATUS_NUMBER%"
@@ -71,7 +79,7 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
     """Take the peer's word off the request: into metadata over mTLS, away otherwise."""
     if not is_mesh:
         return [api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer()))]
-    names = ("principal", *_OWN)
+    names = tuple(_OWN)
     rules = [
         api.HeaderToMetadata.Rule(
             header=PEER_HEADER,
@@ -86,8 +94,15 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
         )
         for name in names
     ]
-    config = api.HeaderToMetadata(request_rules=rules)
-    return [api.HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=to_any(config))]
+    judged = api.HeaderValueOption(
+        header=api.HeaderValue(key=PEER_HEADER, value=_TRUSTED_PEER), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+    )
+    judging = api.HeaderMutation(mutations=api.Mutations(request_mutations=[{"append": judged}]))
+    taking = api.HeaderToMetadata(request_rules=rules)
+    return [
+        api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(judging)),
+        api.HttpFilter(name="envoy.filters.http.header_to_metadata", typed_config=to_any(taking)),
+    ]
 
 
 @cache
@@ -268,12 +283,7 @@ def _of_cluster(word: str) -> str:
 
 
 def _peer(word: str) -> str:
-    claimed = f"metadata.filter_metadata['{_PEER}']"
-    trusted = (
-        f"'{_PEER}' in metadata.filter_metadata && {claimed}.principal == connection.uri_san_peer_certificate"
-        f" && '{word}' in {claimed}"
-    )
-    return f"%CEL({trusted} ? {claimed}['{word}'] : 'unknown')%"
+    return f"%DYNAMIC_METADATA({_PEER}:{word})%"
 
 
 def _unknown(_: str) -> str:
