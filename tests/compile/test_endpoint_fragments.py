@@ -13,7 +13,17 @@ words = st.text(max_size=200)
 keys = st.none() | st.builds(WorkloadKey, words, words, words)
 labels = st.dictionaries(st.sampled_from(("app", "version", "other")), words).map(lambda found: tuple(found.items()))
 endpoints = st.builds(
-    Endpoint, st.ip_addresses().map(str), st.integers(1, 65535), keys, labels, st.booleans(), st.booleans(), words, words, words, words
+    Endpoint,
+    st.ip_addresses().map(str),
+    st.integers(1, 65535),
+    keys,
+    labels,
+    st.booleans(),
+    st.booleans(),
+    words,
+    words,
+    words,
+    words,
 )
 
 
