@@ -23,8 +23,8 @@ def ask(db):
 
 
 def ran(db, text, question=ask):
-    put(db, text)
-    with db.counting() as runs:
+    with db.counting() as runs:  # gates answer within the edit
+        put(db, text)
         question(db)
     return sorted((name, *(str(part) for part in args[1:])) for name, args in runs.calls), [
         name for name, _ in runs.calls
