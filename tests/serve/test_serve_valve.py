@@ -96,3 +96,23 @@ def test_a_turn_that_is_not_taken_goes_on(writer: Writer) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(main())
+
+
+def test_all_that_fit_go_when_a_large_one_leaves(writer: Writer) -> None:
+    async def main() -> None:
+        valve = Valve(2 * SMALL_BYTES)
+        large = asyncio.ensure_future(valve.write((b"x" * 8 * SMALL_BYTES,), writer.to(0)))
+        await settle()
+        tasks = [asyncio.ensure_future(valve.write(LARGE, writer.to(name))) for name in (1, 2, 3)]
+        await settle()
+        assert writer.started == [0]
+        writer.gates[0].set()
+        await settle()
+        assert writer.started == [0, 1, 2]
+        for name in (1, 2):
+            writer.gates[name].set()
+        await settle()
+        writer.gates[3].set()
+        await asyncio.gather(large, *tasks)
+
+    asyncio.run(main())

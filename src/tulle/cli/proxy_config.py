@@ -122,7 +122,7 @@ def route(*, pod: str, name: str, fqdn: str, **rest: Any) -> int:
     """List the routes of a sidecar, first match first."""
     seen = look(rest["mesh"], pod, rest["namespace"])
     lines = []
-    for row in envoy_dump.routes(seen.dump()):
+    for row in sorted(envoy_dump.routes(seen.dump()), key=lambda row: row.table):
         if name in ("", row.table) and (not fqdn or fqdn in row.domains):
             match, goal = envoy_dump.match_of_route(row.route), envoy_dump.goal_of_route(row.route)
             cells = (row.table, _some(row.domains), match, goal)

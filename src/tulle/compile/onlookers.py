@@ -6,7 +6,7 @@ else's hosts, and no rule names it. Knows no resources; `snapshot` asks for each
 
 from msgspec import structs
 
-from tulle.compile.routes import contested_names
+from tulle.compile.routes import aliased_in, contested_names, names_of
 from tulle.compile.scope import (
     MESH,
     NOBODY,
@@ -39,6 +39,9 @@ def is_ordinary(db: Database, view: OutboundView) -> bool:
     mine, all_others = service_table(db, cluster, own), service_table(db, cluster, NOBODY)
     if mine.hosts != all_others.hosts:
         return False
+    aliased = [key for place in mine.places if place != own for key in aliased_in(db, cluster, place)]
+    if any(names_of(db, key, own) != names_of(db, key, NOBODY) for key in aliased):
+        return False
     anybody = structs.replace(view, namespace=NOBODY)
     return all(contested_names(db, view, port) == contested_names(db, anybody, port) for port in mine.ports)
 
@@ -68,5 +71,6 @@ def _keeps_to_itself(db: Database, cluster: str, own: str) -> bool:
     exports = [item.exported_to for item in services] + [claim.exported_to for claim in claims]
     if any(words != _EVERYBODY for words in exports):
         return False
-    hosts = {item.key.host for item in services}
+    # a wildcard of its own may be about services of others
+    hosts = {item.key.host for item in services if not item.key.host.startswith("*")}
     return all(host in hosts for claim in claims for host in claim.hosts)

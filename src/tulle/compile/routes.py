@@ -23,7 +23,7 @@ from tulle.compile.scope import (
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.virtual_service import route_set
-from tulle.dialects.kubernetes import service
+from tulle.dialects.kubernetes import service, services_in
 from tulle.engine import Database, query
 from tulle.model.intent import (
     Forward,
@@ -103,7 +103,8 @@ def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str,
     table = service_table(db, view.cluster, view.namespace)
     claims: list[tuple[str, tuple[str, ...]]] = [(host, (host,)) for host in routed_only(db, view, port)]
     for place in table.places:
-        offered = names_in(db, view.cluster, place, port, place == view.namespace)
+        is_particular = place == view.namespace or aliased_in(db, view.cluster, place)
+        offered = names_in(db, view.cluster, place, port, view.namespace if is_particular else "")
         claims += [(key.host, names) for key, names in offered if table.hosts.get(key.host) == key]
     hosts = {host for host, _ in claims}
     for host, names in sorted(claims):
@@ -116,14 +117,20 @@ def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str,
 
 @query
 def names_in(
-    db: Database, cluster: str, place: str, port: int, is_own: bool
+    db: Database, cluster: str, place: str, port: int, client: str
 ) -> tuple[tuple[ServiceKey, tuple[str, ...]], ...]:
-    """Names of a namespace's HTTP services on a port; `is_own` for clients of that namespace."""
+    """Names of a namespace's HTTP services on a port, for clients of another; `""` for any that has no short names there."""
     return tuple(
-        (item.key, names_of(db, item.key, place if is_own else ""))
+        (item.key, names_of(db, item.key, client))
         for item in service_ports_in(db, cluster, place)
         if any(number == port and protocol.is_http for number, protocol in item.ports)
     )
+
+
+@query
+def aliased_in(db: Database, cluster: str, place: str) -> tuple[ServiceKey, ...]:
+    """Services of a namespace that have names of other namespaces, too (ExternalName)."""
+    return tuple(item.key for item in services_in(db, cluster, place) if item.aliases)
 
 
 @query

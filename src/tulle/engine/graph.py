@@ -178,14 +178,14 @@ class Graph:
         the gate again; each asking is a revision of its own, so what changed later counts as changed.
         """
         while self.gates:
-            memo = next(iter(self.gates))
-            if memo.state != CLEAN:  # otherwise another gate has asked for it
-                self.revision += 1
-                with suppress(Exception):  # whoever asks for it meets the error
-                    memo.query(db, *memo.args)
-            before = self.gates.pop(memo)
-            if memo.state != CLEAN or memo.changed_at != before:
-                self._push(list(memo.dependents or ()))
+            for memo in list(self.gates):
+                if memo.state != CLEAN:  # otherwise another gate has asked for it
+                    self.revision += 1
+                    with suppress(Exception):  # whoever asks for it meets the error
+                        memo.query(db, *memo.args)
+                before = self.gates.pop(memo)
+                if memo.state != CLEAN or memo.changed_at != before:
+                    self._push(list(memo.dependents or ()))
 
     def is_settled(self, db: Database, memo: Memo) -> bool:
         """Whether the answer stands, possibly after verifying; False: the caller must run it.

@@ -26,6 +26,10 @@ class Learning:
     def __init__(self, kept: Kept | None = None) -> None:
         self._seen: dict[str, dict[str, float]] = {who: dict(names) for who, names in (kept or {}).items()}
         self._sets: dict[str, frozenset[str]] = {who: frozenset(names) for who, names in self._seen.items()}
+        self._unknown: dict[str, dict[str, None]] = {}
+        """Names that stood for nothing when they were learned."""
+        self._judged_at: dict[str, float] = {}
+        """When these were last looked at again: once a second, however many more are asked for."""
         self.is_changed = False
         """Something is not written down yet; whoever writes it puts this back."""
         self.crowded: set[str] = set()
@@ -61,7 +65,8 @@ class Learning:
                 seen[name] = now
         asked_for = None
         for name in fresh:
-            if not is_known(name) and sum(not is_known(one) for one in seen) >= MOST_UNKNOWN:
+            is_unknown = not is_known(name)
+            if is_unknown and not self._has_room_for_unknown(who, seen, is_known, now):
                 self.crowded.add(who)
                 continue
             if len(seen) >= MOST_NAMES:
@@ -70,6 +75,8 @@ class Learning:
                     self.crowded.add(who)
                     continue
             seen[name] = now
+            if is_unknown:
+                self._unknown.setdefault(who, {})[name] = None
         if not seen:
             del self._seen[who]
         return self._settle(who) if len(seen) != before or fresh else False
@@ -99,7 +106,19 @@ class Learning:
         """Drop a workload that nobody can prove to be."""
         self._seen.pop(who, None)
         self._sets.pop(who, None)
+        self._unknown.pop(who, None)
+        self._judged_at.pop(who, None)
         self.crowded.discard(who)
+
+    def _has_room_for_unknown(
+        self, who: str, seen: Mapping[str, float], is_known: Callable[[str], bool], now: float
+    ) -> bool:
+        unknown = self._unknown.get(who, {})
+        if len(unknown) >= MOST_UNKNOWN and now >= self._judged_at.get(who, 0.0) + 1.0:
+            self._judged_at[who] = now
+            unknown = {name: None for name in unknown if name in seen and not is_known(name)}
+            self._unknown[who] = unknown
+        return len(unknown) < MOST_UNKNOWN
 
     def _make_room(self, seen: dict[str, float], held: frozenset[str]) -> bool:
         oldest = min((name for name in seen if name not in held), key=lambda name: seen[name], default=None)

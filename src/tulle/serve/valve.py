@@ -36,6 +36,7 @@ class Valve:
                 self.give_back(0)  # the turn may have come in the same moment: the next one's, then
                 raise
         self._room -= size
+        self.give_back(0)  # one was woken: the next may go, too, while there is room
         place = _Place(self, size)
         try:
             await write(b"".join(parts))

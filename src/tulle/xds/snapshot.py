@@ -60,6 +60,10 @@ PARCEL_BYTES = 64 * 1024 * 1024
 """Of contents kept for the next client in the same state."""
 
 
+INTERNED_NAMES = 20_000
+"""Larger sets of names are not shared: hundreds of them would be remembered."""
+
+
 class Comparisons:
     """Differences and groupings that many streams ask for, computed once.
 
@@ -87,6 +91,8 @@ class Comparisons:
 
     def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""
+        if len(names) > INTERNED_NAMES:
+            return names
         kept = self._names.pop(names, names)
         self._names[kept] = kept
         if len(self._names) > self._capacity:
@@ -95,6 +101,8 @@ class Comparisons:
 
     def union(self, names: frozenset[ResourceName], more: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """Both, as the set that stands for all equal ones; made once for all that have the same and want the same more."""
+        if len(names) > INTERNED_NAMES:
+            return names | more
         found = self._unions.get((id(names), more))
         if found is None:
             found = self._unions[id(names), more] = (names, self.one_of_equals(names | more))
