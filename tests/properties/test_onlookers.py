@@ -62,7 +62,12 @@ def core(place, name, address, **spec):
 
 def entry(place, name, *hosts):
     ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
-    spec = {"hosts": list(hosts), "ports": ports, "resolution": "DNS", "location": "MESH_EXTERNAL"}
+    spec = {
+        "hosts": list(hosts),
+        "ports": ports,
+        "resolution": "NONE" if hosts[0][0] == "*" else "DNS",
+        "location": "MESH_EXTERNAL",
+    }
     return raw("ServiceEntry", "networking.istio.io/v1", place, name, spec)
 
 
