@@ -117,7 +117,8 @@ class ControlPlane:
         started = monotonic()
         self.world.load(self.settings.mesh())
         self.credentials.start(self.pushing)
-        self.pushing.warm(self.settings.cluster)
+        if self.settings.discovery == "full":
+            self.pushing.warm(self.settings.cluster)
         await self._after_edit(Edited(frozenset(), secrets_changed=False))
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process; the collector need not walk it again
