@@ -8,11 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tulle.xds.names import ResourceName, TypeUrl
 from tulle.xds.resource import Entry
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+Names = frozenset[ResourceName]
 Shelf = Mapping[ResourceName, Entry]
 """All resources of one type, by name."""
 EMPTY: Shelf = MappingProxyType({})
@@ -64,6 +67,21 @@ INTERNED_NAMES = 20_000
 """Larger sets of names are not shared: hundreds of them would be remembered."""
 
 
+class _Recent(OrderedDict[_Key, _Value]):
+    """The newest entries; which are the oldest is the order they were kept in."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self._capacity = capacity
+
+    def keep(self, key: _Key, value: _Value) -> _Value:
+        """Remember, and forget the oldest where there are too many."""
+        self[key] = value
+        if len(self) > self._capacity:
+            self.popitem(last=False)
+        return value
+
+
 class Comparisons:
     """Differences and groupings that many streams ask for, computed once.
 
@@ -73,31 +91,24 @@ class Comparisons:
 
     def __init__(self, capacity: int = 256) -> None:
         self._capacity = capacity
-        self._differences: OrderedDict[tuple[int, int], tuple[Shelf, Shelf, Difference]] = OrderedDict()
-        self._made: OrderedDict[tuple[int, ...], tuple[tuple[object, ...], Any]] = OrderedDict()
-        self._unions: OrderedDict[
-            tuple[int, frozenset[ResourceName]], tuple[frozenset[ResourceName], frozenset[ResourceName]]
-        ] = OrderedDict()
+        self._differences: _Recent[tuple[int, int], tuple[Shelf, Shelf, Difference]] = _Recent(capacity)
+        self._made: _Recent[tuple[int, ...], tuple[tuple[object, ...], Any]] = _Recent(capacity)
+        self._unions: _Recent[tuple[int, Names], tuple[Names, Names]] = _Recent(capacity)
         self._parcels: OrderedDict[int, tuple[Any, Parcel]] = OrderedDict()
         self._parcel_bytes = 0
-        self._names: OrderedDict[frozenset[ResourceName], frozenset[ResourceName]] = OrderedDict()
-        self._routes: OrderedDict[int, tuple[Shelf, Mapping[str, tuple[ResourceName, ...]]]] = OrderedDict()
+        self._names: _Recent[Names, Names] = _Recent(capacity)
+        self._routes: _Recent[int, tuple[Shelf, Mapping[str, tuple[ResourceName, ...]]]] = _Recent(capacity)
 
     def publish(self, old: Shelf, new: Shelf, known: Difference) -> None:
         """Remember a difference found elsewhere."""
-        self._differences[id(old), id(new)] = (old, new, known)  # holding the shelves keeps their ids unique
-        if len(self._differences) > self._capacity:
-            self._differences.popitem(last=False)
+        self._differences.keep((id(old), id(new)), (old, new, known))  # holding the shelves keeps their ids unique
 
     def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""
         if len(names) > INTERNED_NAMES:
             return names
         kept = self._names.pop(names, names)
-        self._names[kept] = kept
-        if len(self._names) > self._capacity:
-            self._names.popitem(last=False)
-        return kept
+        return self._names.keep(kept, kept)
 
     def union(self, names: frozenset[ResourceName], more: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """Both, as the set that stands for all equal ones; made once for all that have the same and want the same more."""
@@ -105,9 +116,7 @@ class Comparisons:
             return names | more
         found = self._unions.get((id(names), more))
         if found is None:
-            found = self._unions[id(names), more] = (names, self.one_of_equals(names | more))
-            if len(self._unions) > self._capacity:
-                self._unions.popitem(last=False)
+            found = self._unions.keep((id(names), more), (names, self.one_of_equals(names | more)))
         return found[1]
 
     def once(self, state: tuple[object, ...], make: Callable[[], Any]) -> Any:
@@ -115,9 +124,7 @@ class Comparisons:
         key = tuple(map(id, state))
         found = self._made.get(key)
         if found is None:
-            found = self._made[key] = (state, make())
-            if len(self._made) > self._capacity:
-                self._made.popitem(last=False)
+            found = self._made.keep(key, (state, make()))
         return found[1]
 
     def parcel(self, draft: Any, pack: Callable[[Any], Parcel]) -> Parcel:
@@ -151,9 +158,7 @@ class Comparisons:
             for name in shelf:
                 groups.setdefault(route_of(name), []).append(name)
             remembered = (shelf, {route: tuple(names) for route, names in groups.items()})
-            self._routes[id(shelf)] = remembered
-            if len(self._routes) > self._capacity:
-                self._routes.popitem(last=False)
+            self._routes.keep(id(shelf), remembered)
         return remembered[1].get(route_configuration, ())
 
 
