@@ -24,6 +24,7 @@ from tulle.xds.wire import DELTA, SERVICE, STATE_OF_THE_WORLD, ClientNode, read_
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """A reconnecting client lists everything it holds, with versions."""
 _MOST_METADATA = 64 * 1024
+_LONGEST_TOKEN = 16 * 1024
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
     ("grpc.max_send_message_length", -1),
@@ -53,20 +54,51 @@ class CertificateDoor(Struct, frozen=True):
     """TLS with client certificates; which identity is read from each connection."""
 
 
+class TokenDoor(Struct, frozen=True):
+    """TLS, and a token that Kubernetes gave to one pod; whose it is says the API."""
+
+
 class OpenDoor(Struct, frozen=True):
     """Plaintext: nobody is anybody."""
+
+
+Door = PodDoor | CertificateDoor | TokenDoor | OpenDoor
+
+
+class Proven(Struct, frozen=True):
+    """Whose a token is: a pod that lives, as the API says."""
+
+    uid: str
+    pod: str
+    namespace: str
+    service_account: str
+    expires_at: float
+    """Unix seconds: the stream ends then."""
+
+
+class Reviewer(Protocol):
+    """Who tells whose a token is (`kube.reviewing`)."""
+
+    async def review(self, token: str) -> Proven:
+        """The pod of a token; raises TokenRefusedError, or whatever says that it cannot be known now."""
+
+
+class TokenRefusedError(Exception):
+    """Not a token of this cluster's, of another audience, over, or of no pod."""
 
 
 class Guest(Struct, frozen=True):
     """Who comes through a door, as far as it is proven."""
 
-    door: PodDoor | CertificateDoor | OpenDoor
+    door: Door
     peer: str
     """For logs."""
     uris: tuple[str, ...] = ()
     """URI names of the verified client certificate."""
     certificate: bytes = b""
     """PEM of it."""
+    proven: Proven | None = None
+    """By a token."""
 
 
 class NotAdmittedError(Exception):
@@ -90,10 +122,11 @@ class Lobby(Protocol):
 class Service(grpc.GenericRpcHandler):
     """Both methods of the discovery service behind one door."""
 
-    def __init__(self, lobby: Lobby, door: PodDoor | CertificateDoor | OpenDoor, valve: Valve) -> None:
+    def __init__(self, lobby: Lobby, door: Door, valve: Valve, reviewer: Reviewer | None = None) -> None:
         self._lobby = lobby
         self._door = door
         self._valve = valve
+        self._reviewer = reviewer
         self._listening: set[asyncio.Task[None]] = set()
         methods: dict[str, Read] = {DELTA: read_delta, STATE_OF_THE_WORLD: read_sotw}
         self._methods: dict[str, Any] = {
@@ -112,7 +145,8 @@ class Service(grpc.GenericRpcHandler):
                 return
             try:
                 request, node = read(first)
-                client = self._lobby.admit(self._guest(context), node)
+                guest = self._guest(context) if self._reviewer is None else await self._holder(context, self._reviewer)
+                client = self._lobby.admit(guest, node)
             except DecodeError:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a discovery request")
             except NotAdmittedError as refused:
@@ -146,6 +180,20 @@ class Service(grpc.GenericRpcHandler):
         uris = tuple(uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ()))
         pem = next(iter(facts.get("x509_pem_cert", ())), b"")
         return Guest(self._door, peer, uris, pem)
+
+    async def _holder(self, context: Context, reviewer: Reviewer) -> Guest:
+        peer = context.peer() or ""
+        given = dict(context.invocation_metadata() or ()).get("authorization", "")
+        scheme, _, token = str(given).partition(" ")
+        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
+            raise NotAdmittedError(Ending("UNAUTHENTICATED", "a token is needed: `authorization: Bearer`"))
+        try:
+            return Guest(self._door, peer, proven=await reviewer.review(token))
+        except TokenRefusedError as refused:
+            raise NotAdmittedError(Ending("UNAUTHENTICATED", str(refused))) from refused
+        except Exception as error:
+            # Who cannot be told apart is not let in, and comes again soon.
+            raise NotAdmittedError(Ending("UNAVAILABLE", "tokens cannot be reviewed now")) from error
 
 
 async def _listen(client: Client, context: Context, read: Read) -> None:
@@ -205,6 +253,10 @@ class Doors:
         """Serve holders of certificates of the mesh; the port."""
         return await self._start("tls", CertificateDoor(), address, credentials)
 
+    async def open_tokens(self, address: str, credentials: grpc.ServerCredentials, reviewer: Reviewer) -> int:
+        """Serve pods that show a token of theirs; the port."""
+        return await self._start("tokens", TokenDoor(), address, credentials, reviewer)
+
     def close_pod(self, uid: str) -> None:
         """The pod is gone: its socket goes at once, its streams end soon."""
         socket = self._sockets.pop(uid, None)
@@ -226,9 +278,9 @@ class Doors:
         self._sockets.clear()
 
     async def _start(
-        self, name: str, door: PodDoor | CertificateDoor | OpenDoor, address: str, credentials: Any
+        self, name: str, door: Door, address: str, credentials: Any, reviewer: Reviewer | None = None
     ) -> int:
-        server = aio.server(handlers=(Service(self._lobby, door, self._valve),), options=OPTIONS)
+        server = aio.server(handlers=(Service(self._lobby, door, self._valve, reviewer),), options=OPTIONS)
         try:
             port = (
                 server.add_insecure_port(address)

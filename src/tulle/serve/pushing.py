@@ -21,7 +21,7 @@ from tulle.engine import Database, Root
 from tulle.identity.errors import IdentityError
 from tulle.identity.spiffe import SpiffeId, spiffe_id
 from tulle.model.problems import NOWHERE, Problem, problem
-from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor
+from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor, TokenDoor
 from tulle.serve.client import Client, Ending
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Fleet
@@ -289,8 +289,24 @@ class Pushing:
                 return seat
             case CertificateDoor():
                 return self._certified(guest, claim)
+            case TokenDoor():
+                return self._of_token(guest)
             case _:
                 return None
+
+    def _of_token(self, guest: Guest) -> Seat:
+        """The pod the token is bound to, if our own watch knows it as the token does. A pod may be newer than our watch."""
+        proven = guest.proven
+        seat = self.fleet.seats.get(proven.uid) if proven is not None else None
+        if proven is None or seat is None:
+            raise _not_admitted(
+                "NOT_FOUND", "TUL0807", peer=f"{proven.pod}.{proven.namespace}" if proven else guest.peer
+            )
+        known = (seat.workload.name, seat.workload.namespace, seat.service_account)
+        if known != (proven.pod, proven.namespace, proven.service_account):
+            peer = f"{proven.pod}.{proven.namespace}, service account {proven.service_account},"
+            raise _not_admitted("PERMISSION_DENIED", "TUL0804", peer=peer, claimed=seat.id)
+        return seat
 
     def _certified(self, guest: Guest, claim: Claim) -> Seat:
         """The pod the node id names, if the certificate is of its namespace and service account."""
@@ -321,6 +337,8 @@ class Pushing:
         transport = "unix" if isinstance(guest.door, PodDoor) else "tls"
         client = self._client(claim, shown, transport, learns_as, seat=seat, identity=identity, who=who)
         client.expires_at = expires_at(guest.certificate) if guest.certificate else None
+        if guest.proven is not None:
+            client.expires_at = guest.proven.expires_at
         self._views[root] = client
         self._of_client[client.serial] = root
         self.fleet.add(client)

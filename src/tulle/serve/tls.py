@@ -4,7 +4,7 @@ gRPC asks for it at each handshake, from threads of its own; what it is given is
 """
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import time
 
@@ -22,17 +22,23 @@ class ServerIdentity:
     """The TLS listener's certificate. `refresh` it from the event loop, now and then and when roots change."""
 
     def __init__(
-        self, authority: Callable[[], Authority], bundle: Callable[[], Bundle], host: str, namespace: str
+        self,
+        authority: Callable[[], Authority],
+        bundle: Callable[[], Bundle],
+        host: str,
+        namespace: str,
+        more: Sequence[str] = (),
     ) -> None:
-        """`host` is what clients connect to; `namespace` is where the mesh's own services live."""
+        """`host` is what clients connect to; `namespace` is where the mesh's own services live; `more` names of ours."""
         self._authority = authority
         self._bundle = bundle
         self._addresses = ["127.0.0.1", host] if _is_address(host) and host != "127.0.0.1" else ["127.0.0.1"]
         names = [] if _is_address(host) or not host else [host]
         services = [f"{name}.{namespace}.svc" for name in ("tulle", "istiod")]
-        self._names = [*dict.fromkeys((*names, *_ALWAYS, *services))]
+        self._names = [*dict.fromkeys((*names, *_ALWAYS, *services, *more))]
         self._made_of: tuple[str, tuple[str, ...]] = ("", ())
         self._renew_at = 0.0
+        self._pem = (b"", b"")
         self._now = self._made()
 
     def refresh(self) -> None:
@@ -44,6 +50,14 @@ class ServerIdentity:
         """For a listener that asks for a client certificate of the mesh."""
         return grpc.dynamic_ssl_server_credentials(self._now, lambda: self._now, require_client_authentication=True)
 
+    def credentials_for_tokens(self) -> grpc.ServerCredentials:
+        """For a listener whose clients prove themselves by a token."""
+        return grpc.dynamic_ssl_server_credentials(self._now, lambda: self._now, require_client_authentication=False)
+
+    def pem(self) -> tuple[bytes, bytes]:
+        """Key and chain of now, for servers that are not gRPC's."""
+        return self._pem
+
     def _ingredients(self) -> tuple[str, tuple[str, ...]]:
         return self._authority().signer.root_fingerprint, self._bundle().fingerprints
 
@@ -52,9 +66,8 @@ class ServerIdentity:
         leaf = self._authority().issue_server(self._names, self._addresses, LIFETIME, utc(now))
         self._renew_at = now + _RENEW_AT * LIFETIME.total_seconds()
         self._made_of = self._ingredients()
-        return grpc.ssl_server_certificate_configuration(
-            [(leaf.key_pem.reveal(), leaf.chain_pem)], root_certificates=self._bundle().pem
-        )
+        self._pem = (leaf.key_pem.reveal(), leaf.chain_pem)
+        return grpc.ssl_server_certificate_configuration([self._pem], root_certificates=self._bundle().pem)
 
 
 def _is_address(host: str) -> bool:
