@@ -67,12 +67,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 async def _serve(given: argparse.Namespace, settings: Settings) -> int:
     from tulle.app.control_plane import ControlPlane  # noqa: PLC0415 - after GRPC_ENABLE_FORK_SUPPORT is set
+    from tulle.app.world import QueuedSource  # noqa: PLC0415 - as above
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    plane = ControlPlane(given.config, settings, given.run_dir, given.state_dir)
+    place = {"cluster": settings.cluster, "namespace": settings.namespace}
+    runtime = QueuedSource([given.run_dir / "runtime.json"], **place) if given.run_dir else None
+    config = QueuedSource(given.config, **place)
+    plane = ControlPlane(config, settings, given.run_dir, given.state_dir, runtime=runtime)
     try:
         await plane.open()
         if given.xds_plaintext:

@@ -16,11 +16,12 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from tulle.app.applying import Applying
 from tulle.app.documents import document
 from tulle.app.settings import Settings
-from tulle.app.world import Edited, QueuedSource, World
+from tulle.app.world import Edited, Source, World
 from tulle.compile.explain import origins_of
 from tulle.compile.views import View
 from tulle.engine import Database
@@ -43,7 +44,6 @@ from tulle.serve.shelves import our_bug
 from tulle.serve.showing import Showing
 from tulle.serve.tls import ServerIdentity
 from tulle.serve.vault import Vault
-from tulle.sources.watching import changes
 from tulle.xds.events import Rejected
 from tulle.xds.names import TypeUrl
 
@@ -65,20 +65,28 @@ COLLECT_S = 10.0
 class ControlPlane:
     """Make it, `open` it, keep it, `close` it."""
 
-    def __init__(self, config: Sequence[Path], settings: Settings, run: Path | None, state: Path) -> None:
-        """`run` is the supervisor's directory; None for a control plane alone."""
+    def __init__(
+        self,
+        config: Source,
+        settings: Settings,
+        run: Path | None,
+        state: Path,
+        *,
+        runtime: Source | None = None,
+        rotates_roots: bool = True,
+    ) -> None:
+        """`run` is the supervisor's directory, `runtime` what it says runs; None for a control plane without one."""
         self.settings = settings
         self.db = Database()
         self.vault = Vault()
         self._run = run
-        place = {"cluster": settings.cluster, "namespace": settings.namespace}
-        runtime = QueuedSource([run / "runtime.json"], **place) if run else None
-        self.world = World(self.db, self.vault, QueuedSource(config, **place), runtime)
+        self.world = World(self.db, self.vault, config, runtime)
         self.store = RootStore.open(
             state / "ca", settings.trust_domain, utc(time()), passphrase=passphrase_from(os.environ)
         )
         self.fleet = Fleet(self._origins)
-        self._office = Office(self.store, settings.timing(), time())
+        timing = replace(settings.timing(), rotates_roots=rotates_roots)
+        self._office = Office(self.store, timing, time())
         self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
         self._learned = LearnedFile(state / "learned.json")
         self._learned_at = monotonic()
@@ -212,11 +220,11 @@ class ControlPlane:
             except OSError as error:
                 logs.event(logging.ERROR, "socket failed", proxy=seat.id, error=str(error))
 
-    async def _follow(self, source: QueuedSource) -> None:
+    async def _follow(self, source: Source) -> None:
         while True:
             try:
                 await self.take()
-                async for _ in changes(source):
+                async for _ in source.changes():
                     await self.take()
             except Exception as error:  # noqa: BLE001 - whatever fails here, the next edit must still be seen
                 self._on_bug(our_bug("a change of files", error), error)

@@ -6,9 +6,9 @@ were given to them there. Knows no proxies: what an edit does to them is `serve.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from tulle.model.origin import Origin
 from tulle.serve.vault import Vault
 from tulle.sources.files import Change, FileSource
 from tulle.sources.places import Place, Reported
+from tulle.sources.watching import changes
 
 UNKNOWN = Path()
 """Of a change that was found without having been told which file to look at."""
@@ -32,6 +33,34 @@ class Reloaded(Struct, frozen=True):
 
     touched: tuple[Path, ...]
     change: Change
+
+
+class Source(Protocol):
+    """Where objects come from: files, or the API of a cluster."""
+
+    @property
+    def pending(self) -> deque[Reloaded]:
+        """What was found and is not applied yet, in order."""
+
+    @property
+    def reported(self) -> tuple[Reported, ...]:
+        """Every problem of what was read, as it is now."""
+
+    @property
+    def objects(self) -> Mapping[ObjectKey, Object]:
+        """Every object that counts now."""
+
+    def get(self, key: ObjectKey) -> Object | None:
+        """One object that counts now."""
+
+    def locate(self, origin: Origin) -> Place | None:
+        """Where a field is written."""
+
+    def reload(self, touched: Iterable[Path] = ()) -> Change:
+        """Look now; what was found is in `pending` too."""
+
+    def changes(self) -> AsyncIterator[Change]:
+        """Every change from now on, already in `pending`."""
 
 
 class QueuedSource(FileSource):
@@ -53,10 +82,9 @@ class QueuedSource(FileSource):
             self.pending.append(Reloaded(paths, change))
             return change
 
-    def get(self, key: ObjectKey) -> Object | None:
-        """One object that counts now."""
-        claim = self._effective.get(key)
-        return claim.object if claim else None
+    def changes(self) -> AsyncIterator[Change]:
+        """As files change."""
+        return changes(self)
 
 
 class Edited(Struct, frozen=True):
@@ -70,7 +98,7 @@ class Edited(Struct, frozen=True):
 class World:
     """Both sources and the database they feed."""
 
-    def __init__(self, db: Database, vault: Vault, config: QueuedSource, runtime: QueuedSource | None) -> None:
+    def __init__(self, db: Database, vault: Vault, config: Source, runtime: Source | None) -> None:
         """Without `runtime` (a control plane alone) Pods of the manifests count."""
         self.config = config
         self.runtime = runtime
@@ -135,7 +163,7 @@ class World:
     # --- questions ---------------------------------------------------------------------------------------------------
 
     @property
-    def _sources(self) -> tuple[QueuedSource, ...]:
+    def _sources(self) -> tuple[Source, ...]:
         return (self.config,) if self.runtime is None else (self.config, self.runtime)
 
     @property
