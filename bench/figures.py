@@ -55,3 +55,13 @@ def fraction(share: float) -> str:
         return f"{share:.2f}"
     parts = 1 / share
     return f"1/{parts:.0f}" if parts >= 10 else f"1/{parts:.1f}"
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """How much y grows per unit of x, by least squares. Raises ValueError unless two x differ."""
+    middle_x = sum(x for x, _ in points) / max(1, len(points))
+    middle_y = sum(y for _, y in points) / max(1, len(points))
+    spread_x = sum((x - middle_x) ** 2 for x, _ in points)
+    if not spread_x:
+        raise ValueError("a slope needs two different places")
+    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread_x

@@ -1,0 +1,56 @@
+"""What hours do to it, in minutes: 10,000 reconnects, 10,000 edits, a client that stands still, half an hour of small load.
+
+Counts and memory, not times: everything but `frozen` may run on a machine that has other work (`--nice`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from bench import soak
+from bench.results import Recorder, Row
+
+NAME = "endurance"
+
+
+class Trial(NamedTuple):
+    """One kind."""
+
+    run: Callable[[Any], list[tuple[Row, Row]]]
+    """Of the command line: key and what was measured."""
+    text: Callable[[Row], str]
+
+
+def _soak(given: Any) -> list[tuple[Row, Row]]:
+    plan = soak.Plan(given.minutes * 60, given.rate)
+    return [({"what": "soak"}, soak.measure(plan))]
+
+
+TRIALS = {"soak": Trial(_soak, soak.text)}
+
+
+def text(rows: Sequence[Row]) -> str:
+    """For a terminal."""
+    return "\n\n".join(f"{_named(row)}\n{TRIALS[row['key']['what']].text(row)}" for row in rows)
+
+
+def _named(row: Row) -> str:
+    what, *further = row["key"].items()
+    return ", ".join([str(what[1]), *(f"{name} {value}" for name, value in further)])
+
+
+def arguments(parser: Any) -> None:
+    """Of the command line."""
+    parser.add_argument("what", choices=sorted(TRIALS))
+    parser.add_argument("--minutes", type=float, default=30.0, help="of a soak")
+    parser.add_argument("--rate", type=float, default=50.0, help="requests per second of a soak")
+    parser.add_argument("--nice", type=int, default=0, help="give way to others by so much")
+
+
+def run(given: Any) -> list[Row]:
+    """What the command line asks for."""
+    os.nice(given.nice)
+    recorder = Recorder()
+    return [recorder.row(key, found) for key, found in TRIALS[given.what].run(given)]
