@@ -138,8 +138,8 @@ class ControlPlane:
         if self._run is not None:
             # Proxies can connect by now. Importing the web server takes longer than all of the above: in a thread.
             admin = await asyncio.to_thread(import_module, "tulle.serve.admin")
-            self._admin = admin.AdminServer(self, self._run / "admin.sock")
-            await self._admin.open()
+            self._admin = admin.AdminServer(admin.application(self))
+            await self._admin.open_unix(self._run / "admin.sock")
             measuring = await asyncio.to_thread(import_module, "tulle.app.measuring")
             self._metrics_door = measuring.MetricsDoor(self._run, self.metrics.text)
             logs.event(logging.INFO, "metrics", url=await self._metrics_door.open())

@@ -1,4 +1,4 @@
-"""The admin API: HTTP over a Unix socket that only its owner can open, in the loop that serves proxies.
+"""The admin API: HTTP on a socket that only its owner can reach, in the loop that serves proxies.
 
 Routes only: what is answered is `showing.py`'s, what is done is the plane's. Types are `wire.py`'s.
 """
@@ -82,10 +82,6 @@ def application(plane: Plane) -> Starlette:
     def post(path: str, answer: Callable[[Request], Any]) -> Route:
         return Route(path, _answering(answer), methods=["POST"])
 
-    def ready(_: Request) -> Response:
-        is_ready = plane.is_ready()
-        return Response("ready" if is_ready else "starting", 200 if is_ready else 503, media_type="text/plain")
-
     async def applied(request: Request) -> wire.Applied:
         return await plane.apply(await _body(request, wire.ApplyRequest))
 
@@ -99,9 +95,7 @@ def application(plane: Plane) -> Starlette:
     showing = plane.showing
     return Starlette(
         routes=[
-            get("/healthz", lambda _: Response("ok", media_type="text/plain")),
-            get("/readyz", ready),
-            get("/metrics", lambda _: Response(plane.metrics.text(), media_type=metrics.CONTENT_TYPE)),
+            *_public(plane),
             get("/v1/version", lambda _: plane.version()),
             get("/v1/proxies", lambda _: wire.Proxies(revision=plane.version().revision, proxies=showing.proxies())),
             get("/v1/proxies/{id}/held", lambda request: _held(plane, request)),
@@ -118,6 +112,27 @@ def application(plane: Plane) -> Starlette:
             post("/v1/settle", settled),
         ]
     )
+
+
+def public(plane: Plane) -> Starlette:
+    """What anybody in a cluster may see: whether it runs, and its metrics."""
+    return Starlette(routes=_public(plane))
+
+
+def _public(plane: Plane) -> list[Route]:
+    def ready(_: Request) -> Response:
+        is_ready = plane.is_ready()
+        return Response("ready" if is_ready else "starting", 200 if is_ready else 503, media_type="text/plain")
+
+    return [
+        Route("/healthz", _answering(lambda _: Response("ok", media_type="text/plain")), methods=["GET"]),
+        Route("/readyz", _answering(ready), methods=["GET"]),
+        Route(
+            "/metrics",
+            _answering(lambda _: Response(plane.metrics.text(), media_type=metrics.CONTENT_TYPE)),
+            methods=["GET"],
+        ),
+    ]
 
 
 def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
@@ -199,12 +214,11 @@ class _Quiet(uvicorn.Server):
 
 
 class AdminServer:
-    """Serves the application on a Unix socket until closed."""
+    """Serves an application on one socket until closed."""
 
-    def __init__(self, plane: Plane, path: Path) -> None:
-        self._path = path
+    def __init__(self, serves: Starlette) -> None:
         config = uvicorn.Config(
-            application(plane),
+            serves,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -214,23 +228,32 @@ class AdminServer:
         )
         self._server = _Quiet(config)
         self._serving: asyncio.Task[None] | None = None
+        self._path: Path | None = None
 
-    async def open(self) -> None:
+    async def open_unix(self, path: Path) -> None:
         """Listen; the socket of a former process is replaced. Raises OSError."""
-        fresh = self._path.with_name(f".{self._path.name}.new")
+        fresh = path.with_name(f".{path.name}.new")
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listening.bind(str(fresh))
         fresh.chmod(0o600)
         listening.listen(256)
-        os.replace(fresh, self._path)  # noqa: PTH105 - a socket appears under its name only when it listens
+        os.replace(fresh, path)  # noqa: PTH105 - a socket appears under its name only when it listens
+        self._path = path
         self._serving = asyncio.ensure_future(self._server.serve([listening]))
+
+    async def open_tcp(self, host: str, port: int) -> int:
+        """Listen; the port. Raises OSError."""
+        listening = socket.create_server((host, port), family=socket.AF_INET, backlog=256)
+        self._serving = asyncio.ensure_future(self._server.serve([listening]))
+        return int(listening.getsockname()[1])
 
     async def close(self) -> None:
         """Stop, after the requests under way, for a second at most."""
         if self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait((self._serving,), timeout=3)
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.unlink()
