@@ -1,3 +1,4 @@
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec.structs import replace
 from test_root_store import FullDisk
 
 from tulle.identity import errors
@@ -254,3 +256,35 @@ def test_every_error_has_its_message():
         assert error.problem().code == kind.code
     with pytest.raises(TypeError):
         errors.StateInUse()
+
+
+def test_a_replica_adopts_what_the_leader_moved(tmp_path: Path):
+    leader, store = office_at(tmp_path / "leader")
+    a = store.roots[0].fingerprint
+
+    def copied(name: str) -> RootStore:
+        shutil.copytree(tmp_path / "leader", tmp_path / name)
+        return RootStore.open(tmp_path / name, DOMAIN, NOW)
+
+    replica = Office(copied("first"), replace(TIMING, rotates_roots=False), T0)
+    replica.handle(LeafWanted("r1", REVIEWS, T0))
+    old = worked(replica, T0)["r1"]
+    leader.handle(RotateRootRequested(T0))
+    b = leader.bundle.fingerprints[1]
+    outcomes = replica.adopt(copied("second"), T0 + 1)
+    assert [one.bundle.fingerprints for one in outcomes if isinstance(one, BundleReady)] == [(a, b)]
+    assert replica.leaf("r1") == old, "the signer is the same: leafs stay"
+    replica.handle(BundleAcked(frozenset((a, b)), T0 + 2))
+    replica.handle(Tick(T0 + 60))
+    assert replica.authority.signer.root_fingerprint == a, "a replica moves nothing by itself"
+    leader.handle(BundleAcked(frozenset((a, b)), T0 + 5))
+    leader.handle(Tick(T0 + 10))
+    replica.adopt(copied("third"), T0 + 11)
+    assert replica.leaf("r1") is None
+    replica.handle(LeafWanted("r1", REVIEWS, T0 + 11))
+    assert worked(replica, T0 + 11)["r1"].root_fingerprint == b
+    with pytest.raises(RotationNotOurs):
+        replica.handle(RotateRootRequested(T0 + 12))
+    replica.lead(is_leader=True, now=T0 + 200)
+    replica.handle(Tick(T0 + 270))
+    assert [root.fingerprint for root in replica._keyring.roots] == [b], "a replica that leads goes on where it was"

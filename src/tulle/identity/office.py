@@ -29,6 +29,7 @@ from tulle.identity.moves import (
     RootStatus,
     RotateRootRequested,
     SwitchSigner,
+    Tick,
     Timing,
 )
 from tulle.identity.rotation import State, begin, phase, step
@@ -146,6 +147,31 @@ class Office:
             if isinstance(event, RotateRootRequested):
                 raise
             return [*self._without_moving_roots(event), Trouble(error)]
+
+    def adopt(self, keyring: Keyring, now: float) -> list[Outcome]:
+        """Another process moved the roots: publish and sign as they are stored now.
+
+        Leafs of a root that signs no more are forgotten: ask for them again (`LeafWanted`).
+        """
+        before = self.authority.signer.root_fingerprint
+        self._keyring = keyring
+        self.authority = Authority(keyring.signer(), keyring.trust_domain)
+        state, actions = begin(keyring.roots, self._state.timing, now)
+        if self.authority.signer.root_fingerprint == before:
+            state = replace(state, holders=self._state.holders)
+        else:
+            self._leafs.clear()
+            self._queue.clear()
+        self._state = state
+        return self._said(actions)
+
+    def lead(self, *, is_leader: bool, now: float) -> list[Outcome]:
+        """Whether this process, of several with the same roots, is the one that moves them."""
+        rotates = is_leader and self._keyring.rotates_roots
+        if rotates == self._state.timing.rotates_roots:
+            return []
+        self._state = replace(self._state, timing=replace(self._state.timing, rotates_roots=rotates))
+        return self.handle(Tick(now)) if rotates else []
 
     def work(self, now: float, limit: int = BATCH) -> list[Outcome]:
         """Sign up to `limit` of the waiting leafs. Cost: see the room's README."""

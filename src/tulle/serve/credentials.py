@@ -20,7 +20,7 @@ from tulle.identity.moves import (
     RotateRootRequested,
     Tick,
 )
-from tulle.identity.office import BundleReady, LeafReady, Office, Outcome, Trouble, WakeAt
+from tulle.identity.office import BundleReady, Keyring, LeafReady, Office, Outcome, Trouble, WakeAt
 from tulle.identity.rotation import holders_of, leaf_statuses, phase
 from tulle.identity.spiffe import SpiffeId
 from tulle.serve.client import Client
@@ -49,6 +49,8 @@ class Credentials(Ears):
         self._timer: asyncio.TimerHandle | None = None
         self._working: asyncio.Handle | None = None
         self._acked_bundle = ""
+        self.trusted_elsewhere: Callable[[str], int] = lambda _: 0
+        """How many proxies, connected to other replicas, trust the bundle of this version."""
         self.issued = 0
         self.troubles = 0
 
@@ -81,6 +83,23 @@ class Credentials(Ears):
     def rotate(self) -> None:
         """Begin to replace the root. Raises TUL0512, TUL0513 or TUL0519."""
         self._do(self._office.handle(RotateRootRequested(time())))
+
+    def adopt(self, keyring: Keyring) -> None:
+        """Another replica moved the roots."""
+        self._do(self._office.adopt(keyring, time()))
+        for client in self._fleet.clients.values():
+            if client.entitled is not None and client.identity is not None:
+                self._do(self._office.handle(LeafWanted(client.entitled.holder, client.identity, time())))
+
+    def lead(self, *, is_leader: bool) -> None:
+        """Whether this replica moves the roots."""
+        self._do(self._office.lead(is_leader=is_leader, now=time()))
+
+    def trusting(self) -> tuple[str, int]:
+        """The version of the bundle that every proxy connected here trusts, and how many they are; empty while they differ."""
+        version = self._vault.bundle_version
+        connected = [uid for uid in self._fleet.seats if self._fleet.of_seat(uid)]
+        return (version, len(connected)) if all(self._trusts(uid, version) for uid in connected) else ("", 0)
 
     @property
     def phase(self) -> str:
@@ -127,7 +146,12 @@ class Credentials(Ears):
 
     def _look_at_bundle(self) -> None:
         version = self._vault.bundle_version
-        if self._acked_bundle == version or not all(self._trusts(uid, version) for uid in self._fleet.seats):
+        if self._acked_bundle == version:
+            return
+        lacking = [uid for uid in self._fleet.seats if not self._trusts(uid, version)]
+        if lacking and (
+            any(self._fleet.of_seat(uid) for uid in lacking) or len(lacking) > self.trusted_elsewhere(version)
+        ):
             return
         self._acked_bundle = version
         self._do(self._office.handle(BundleAcked(frozenset(self._office.bundle.fingerprints), time())))
