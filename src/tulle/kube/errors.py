@@ -1,0 +1,51 @@
+"""What goes wrong between us and the Kubernetes API, with codes of the catalogue (`TUL10xx`).
+
+No I/O. Reasons are what the API server said (metav1.Status) or what the network said; they never hold a token.
+"""
+
+from tulle.model.problems import NOWHERE, Problem, problem
+
+_DENIED = frozenset((401, 403))
+
+
+class KubeError(Exception):
+    """Any coded problem of this room."""
+
+    def __init__(self, found: Problem) -> None:
+        super().__init__(f"{found.code} {found.text}")
+        self._problem = found
+
+    def problem(self) -> Problem:
+        """The same as a value, for status and the command line."""
+        return self._problem
+
+
+class NoCluster(KubeError):  # noqa: N818 - named like its entry in the catalogue
+    """There is no kubeconfig, or it names something that is not in it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(problem("TUL1002", NOWHERE, reason=reason))
+
+
+class Unreachable(KubeError):  # noqa: N818 - as above
+    """Nobody answered, or the connection broke: try again later."""
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(problem("TUL1001", NOWHERE, server=server, reason=reason))
+
+
+class Refused(KubeError):  # noqa: N818 - as above
+    """The API answered with an error (HTTP status of 400 and above, or a Status inside a watch)."""
+
+    def __init__(
+        self, verb: str, path: str, status: int, reason: str, message: str, *, retry_after_s: float = 0.0
+    ) -> None:
+        code = "TUL1003" if status in _DENIED else "TUL1004"
+        text = message or reason or str(status)
+        super().__init__(problem(code, NOWHERE, verb=verb, path=path, status=status, reason=text[:400]))
+        self.status = status
+        self.reason = reason
+        """The API's word, such as `Conflict`, `Expired`, `AlreadyExists`."""
+        self.message = message
+        self.retry_after_s = retry_after_s
+        """How long the server asks us to wait; 0: it did not say."""
