@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import msgspec
 import yaml
+from httpx2.websockets import AsyncWebSocketClient, AsyncWebSocketSession, WebSocketUpgradeError
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import PROXY_CONF, KubeConfig, SingleConfig
 from lightkube.config.models import Cluster, NameValue, User, UserExec
@@ -144,6 +145,22 @@ class Access:
                     raise _refusal("GET", path, response, await response.aread())
                 yield response.aiter_raw()
         except (httpx2.TransportError, OSError, ConfigError) as error:
+            raise Unreachable(self.server, _said(error)) from error
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, query: Mapping[str, str], protocol: str
+    ) -> AsyncIterator[AsyncWebSocketSession]:
+        """A WebSocket. Raises as `send` while it is opened."""
+        try:
+            opening = AsyncWebSocketClient(self._client, keepalive_ping_interval_seconds=None).connect(
+                path, params=query, subprotocols=[protocol]
+            )
+            async with opening as session:
+                yield session
+        except WebSocketUpgradeError as error:
+            raise _refusal("GET", path, error.response, await error.response.aread()) from error
+        except (httpx2.TransportError, ConfigError) as error:
             raise Unreachable(self.server, _said(error)) from error
 
     async def close(self) -> None:
