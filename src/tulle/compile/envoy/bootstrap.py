@@ -8,7 +8,7 @@ identity and ports.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -26,8 +26,8 @@ PROMETHEUS_PATH: Final = "/stats/prometheus"
 SIDECAR_MARK: Final = 1337
 MAX_DOWNSTREAM_CONNECTIONS: Final = 20_000
 
-_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - inside a pod's own network namespace
-_TYPE: Final = "type.googleapis.com/envoy."
+ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - inside a pod's own network namespace
+TYPE: Final = "type.googleapis.com/envoy."
 _NO_OP_WASM: Final = "AGFzbQEAAAABCQJgAABgAX8BfwMDAgABBQMBAAEHLQMGbWVtb3J5AgAXcHJveHlfYWJpX3ZlcnNpb25fMF8yXzEAAAZtYWxsb2MAAQoJAgIACwQAQQAL"
 """A module of 87 bytes that does nothing: its existence registers the name space of Istio's metrics (facts §5)."""
 _BUCKETS: Final = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000)
@@ -95,9 +95,29 @@ def sidecar(
 
     `resolver` (address and UDP port) must know external hosts by their own addresses, not by those the mesh gave them.
     """
-    app = dict(node.labels).get("app", node.workload)
     return {
         **({} if resolver is None else {"typed_dns_resolver_config": _cares(resolver)}),
+        **proxy(node, _xds_by_socket(), admin_socket),
+        "cluster_manager": {
+            "upstream_bind_config": {
+                "socket_options": [
+                    {"level": 1, "name": 36, "int_value": SIDECAR_MARK, "state": "STATE_PREBIND"},
+                ]
+            }
+        },
+    }
+
+
+def proxy(
+    node: Node,
+    xds: Json,
+    admin_socket: str,
+    listeners: Iterable[Json] = (),
+    clusters: Iterable[Json] = (),
+) -> Json:
+    """What every proxy of a mesh begins with; `xds` is the cluster named xds-grpc, listeners and clusters are its own."""
+    app = dict(node.labels).get("app", node.workload)
+    return {
         "node": {"id": node.id, "cluster": f"{app}.{node.namespace}", "metadata": node.metadata},
         "admin": _admin(admin_socket),
         "dynamic_resources": {
@@ -111,15 +131,8 @@ def sidecar(
             "lds_config": _ADS,
         },
         "static_resources": {
-            "clusters": [_xds_cluster(), _pipe_cluster("prometheus_stats", admin_socket)],
-            "listeners": [_prometheus(), _readiness()],
-        },
-        "cluster_manager": {
-            "upstream_bind_config": {
-                "socket_options": [
-                    {"level": 1, "name": 36, "int_value": SIDECAR_MARK, "state": "STATE_PREBIND"},
-                ]
-            }
+            "clusters": [xds, _pipe_cluster("prometheus_stats", admin_socket), *clusters],
+            "listeners": [_prometheus(), _readiness(), *listeners],
         },
         "bootstrap_extensions": [_ISTIO_METRICS],
         "stats_flush_interval": "5s",
@@ -136,12 +149,12 @@ def host_edge(directory: str, admin_socket: str) -> Json:
     `directory` holds `out.sock` (made here) and `host-lds.json`, `host-cds.json`, `in-<port>.sock` (made elsewhere).
     """
     manager = {
-        "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "egress",
         "codec_type": "HTTP1",
         "upgrade_configs": [{"upgrade_type": "CONNECT"}],
         "stream_idle_timeout": "0s",
-        "http_filters": [_ROUTER],
+        "http_filters": [ROUTER],
         "route_config": {
             "virtual_hosts": [
                 {
@@ -172,7 +185,7 @@ def host_edge(directory: str, admin_socket: str) -> Json:
     egress = {
         "name": "egress",
         "address": _pipe(f"{directory}/out.sock"),
-        "filter_chains": [{"filters": [{"name": _HCM, "typed_config": manager}]}],
+        "filter_chains": [{"filters": [{"name": HTTP_MANAGER, "typed_config": manager}]}],
     }
     return _edge("host", directory, admin_socket, [world], [egress])
 
@@ -180,18 +193,18 @@ def host_edge(directory: str, admin_socket: str) -> Json:
 def fabric_edge(admin_socket: str = f"{EDGE_DIRECTORY}/fabric-admin.sock") -> Json:
     """The proxy in the mesh's bridge: from `in-<port>.sock` to gateway pods, from pods to `out.sock`."""
     tunnel = {
-        "@type": f"{_TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "@type": f"{TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix": "egress",
         "cluster": "host",
         "tunneling_config": {"hostname": "%DOWNSTREAM_LOCAL_ADDRESS%"},
     }
     egress = {
         "name": "egress",
-        "address": _socket(_ANY_ADDRESS, EGRESS_PORT),
+        "address": socket_address(ANY_ADDRESS, EGRESS_PORT),
         "listener_filters": [
             {
                 "name": "envoy.filters.listener.original_dst",
-                "typed_config": {"@type": f"{_TYPE}extensions.filters.listener.original_dst.v3.OriginalDst"},
+                "typed_config": {"@type": f"{TYPE}extensions.filters.listener.original_dst.v3.OriginalDst"},
             }
         ],
         "filter_chains": [{"filters": [{"name": "envoy.filters.network.tcp_proxy", "typed_config": tunnel}]}],
@@ -217,7 +230,7 @@ def host_edge_files(directory: str, ports: tuple[PublishedPort, ...]) -> dict[st
     listeners = [
         {
             "name": f"in-{port.port}-{address}",
-            "address": _socket(address, port.host_port),
+            "address": socket_address(address, port.host_port),
             # Two meshes of one user must not share a port unnoticed.
             "enable_reuse_port": False,
             "filter_chains": [_relay(f"in-{port.port}")],
@@ -254,18 +267,18 @@ def fabric_edge_files(ports: tuple[PublishedPort, ...]) -> dict[str, Json]:
         "fabric-cds.json": _listed(_CLUSTER, clusters),
     }
     for port in ports:
-        endpoints = [{"endpoint": {"address": _socket(*endpoint)}} for endpoint in port.endpoints]
+        endpoints = [{"endpoint": {"address": socket_address(*endpoint)}} for endpoint in port.endpoints]
         assignment = {"cluster_name": f"gateway-{port.port}", "endpoints": [{"lb_endpoints": endpoints}]}
         files[f"eds-{port.port}.json"] = _listed("endpoint.v3.ClusterLoadAssignment", [assignment])
     return files
 
 
 _CLUSTER: Final = "cluster.v3.Cluster"
-_HCM: Final = "envoy.filters.network.http_connection_manager"
+HTTP_MANAGER: Final = "envoy.filters.network.http_connection_manager"
 _ADS: Final[Mapping[str, Any]] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
-_ROUTER: Final[Mapping[str, Any]] = {
+ROUTER: Final[Mapping[str, Any]] = {
     "name": "envoy.filters.http.router",
-    "typed_config": {"@type": f"{_TYPE}extensions.filters.http.router.v3.Router"},
+    "typed_config": {"@type": f"{TYPE}extensions.filters.http.router.v3.Router"},
 }
 _NO_LIMIT: Final = 4_294_967_295
 _UNLIMITED: Final[Mapping[str, Any]] = {
@@ -279,7 +292,7 @@ _RECONNECT: Final[Mapping[str, Any]] = {"retry_back_off": {"base_interval": "0.0
 _ISTIO_METRICS: Final[Mapping[str, Any]] = {
     "name": "envoy.bootstrap.wasm",
     "typed_config": {
-        "@type": f"{_TYPE}extensions.wasm.v3.WasmService",
+        "@type": f"{TYPE}extensions.wasm.v3.WasmService",
         "singleton": True,
         "config": {
             "name": "istio-metrics",
@@ -309,7 +322,7 @@ _OVERLOAD: Final[Mapping[str, Any]] = {
         {
             "name": "envoy.resource_monitors.global_downstream_max_connections",
             "typed_config": {
-                "@type": f"{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                "@type": f"{TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                 "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
             },
         }
@@ -338,8 +351,8 @@ def _cares(resolver: tuple[str, int]) -> Json:
     return {
         "name": "envoy.network.dns_resolver.cares",
         "typed_config": {
-            "@type": f"{_TYPE}extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            "resolvers": [_socket(*resolver)],
+            "@type": f"{TYPE}extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [socket_address(*resolver)],
             "dns_resolver_options": {"no_default_search_domain": True},
         },
     }
@@ -353,7 +366,8 @@ def _pipe(path: str) -> Json:
     return {"pipe": {"path": path, "mode": 0o600}}
 
 
-def _socket(address: str, port: int) -> Json:
+def socket_address(address: str, port: int) -> Json:
+    """A TCP address."""
     return {"socket_address": {"address": address, "port_value": port}}
 
 
@@ -362,12 +376,12 @@ def _file(path: str) -> Json:
 
 
 def _listed(message: str, resources: list[Json]) -> Json:
-    return {"resources": [{"@type": f"{_TYPE}config.{message}", **resource} for resource in resources]}
+    return {"resources": [{"@type": f"{TYPE}config.{message}", **resource} for resource in resources]}
 
 
 def _relay(cluster: str) -> Json:
     proxy = {
-        "@type": f"{_TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "@type": f"{TYPE}extensions.filters.network.tcp_proxy.v3.TcpProxy",
         "stat_prefix": cluster,
         "cluster": cluster,
         "idle_timeout": "0s",
@@ -386,16 +400,20 @@ def _pipe_cluster(name: str, path: str) -> Json:
     }
 
 
-def _xds_cluster() -> Json:
-    """HTTP/2 with keep-alive: a control plane that is gone without a word is noticed after 15 s."""
-    keepalive = {"interval": "10s", "timeout": "5s"}
+def _xds_by_socket() -> Json:
+    return {**_pipe_cluster("xds-grpc", XDS_SOCKET), **http2_kept_alive()}
+
+
+def http2_kept_alive(filters: Sequence[Json] = ()) -> Json:
+    """Options of a cluster to the control plane: one that is gone without a word is noticed after 15 s."""
     options = {
-        "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": keepalive}},
+        "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}
+        },
+        **({"http_filters": list(filters)} if filters else {}),
     }
-    cluster = _pipe_cluster("xds-grpc", XDS_SOCKET)
-    cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
-    return cluster
+    return {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}}
 
 
 def _prometheus() -> Json:
@@ -410,26 +428,26 @@ def _one_path(name: str, port: int, path: str, admin_path: str) -> Json:
     """A listener that serves one exact path of the admin interface and nothing else of it."""
     route = {"cluster": "prometheus_stats", "prefix_rewrite": admin_path, "timeout": "10s"}
     manager = {
-        "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "normalize_path": True,
-        "http_filters": [_ROUTER],
+        "http_filters": [ROUTER],
         "route_config": {
             "virtual_hosts": [
                 {
                     "name": name,
                     "domains": ["*"],
-                    "routes": [{"match": {"path": path, "headers": [_GET]}, "route": route}],
+                    "routes": [{"match": {"path": path, "headers": [GET]}, "route": route}],
                 }
             ]
         },
     }
     return {
         "name": name,
-        "address": _socket(_ANY_ADDRESS, port),
+        "address": socket_address(ANY_ADDRESS, port),
         "ignore_global_conn_limit": True,
-        "filter_chains": [{"filters": [{"name": _HCM, "typed_config": manager}]}],
+        "filter_chains": [{"filters": [{"name": HTTP_MANAGER, "typed_config": manager}]}],
     }
 
 
-_GET: Final[Mapping[str, Any]] = {"name": ":method", "string_match": {"exact": "GET"}}
+GET: Final[Mapping[str, Any]] = {"name": ":method", "string_match": {"exact": "GET"}}
