@@ -7,7 +7,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,7 @@ from tulle.identity.store import RootStore, passphrase_from, utc
 from tulle.model.origin import Origin
 from tulle.model.problems import NOWHERE, Problem, problem
 from tulle.serve import logs, wire
-from tulle.serve.ads import Doors
+from tulle.serve.ads import Doors, Reviewer
 from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Ears, Fleet
@@ -81,9 +81,9 @@ class ControlPlane:
         self.vault = Vault()
         self._run = run
         self.world = World(self.db, self.vault, config, runtime)
-        self.store = RootStore.open(
-            state / "ca", settings.trust_domain, utc(time()), passphrase=passphrase_from(os.environ)
-        )
+        self._passphrase = passphrase_from(os.environ)
+        self._roots_directory = state / "ca"
+        self.store = self._opened_store()
         self.fleet = Fleet(self._origins)
         timing = replace(settings.timing(), rotates_roots=rotates_roots)
         self._office = Office(self.store, timing, time())
@@ -173,12 +173,51 @@ class ControlPlane:
 
     async def open_tls(self, address: str) -> int:
         """Serve holders of certificates of the mesh; the port. Raises OSError."""
-        office, host = self._office, address.rpartition(":")[0].strip("[]")
-        identity = ServerIdentity(lambda: office.authority, lambda: office.bundle, host, self.settings.root_namespace)
-        self._server_identity = identity
-        port = await self.doors.open_tls(address, identity.credentials())
+        port = await self.doors.open_tls(address, self._serves_as(address).credentials())
         logs.event(logging.INFO, "xDS over TLS", address=address, port=port)
         return port
+
+    async def open_tokens(self, address: str, names: Sequence[str], reviewer: Reviewer) -> int:
+        """Serve pods that show a token, under these names; the port. Raises OSError."""
+        identity = self._serves_as(address, names)
+        port = await self.doors.open_tokens(address, identity.credentials_for_tokens(), reviewer)
+        logs.event(logging.INFO, "xDS for tokens", address=address, port=port)
+        return port
+
+    @property
+    def server_identity(self) -> ServerIdentity | None:
+        """What the TLS listener shows; None where there is none."""
+        return self._server_identity
+
+    def _serves_as(self, address: str, names: Sequence[str] = ()) -> ServerIdentity:
+        office, host = self._office, address.rpartition(":")[0].strip("[]")
+        identity = ServerIdentity(
+            lambda: office.authority, lambda: office.bundle, host, self.settings.root_namespace, names
+        )
+        self._server_identity = identity
+        return identity
+
+    # --- roots -------------------------------------------------------------------------------------------------------
+
+    @property
+    def bundle_pem(self) -> bytes:
+        """Whom everybody shall trust now."""
+        return self._office.bundle.pem
+
+    def adopt_roots(self, lay: Callable[[], None]) -> None:
+        """Another replica moved the roots: `lay` puts them into the state directory."""
+        self.store.close()
+        try:
+            lay()
+        finally:
+            self.store = self._opened_store()
+        self.credentials.adopt(self.store)
+        logs.event(logging.INFO, "roots adopted", roots=len(self.store.roots))
+
+    def _opened_store(self) -> RootStore:
+        return RootStore.open(
+            self._roots_directory, self.settings.trust_domain, utc(time()), passphrase=self._passphrase
+        )
 
     # --- edits -------------------------------------------------------------------------------------------------------
 
