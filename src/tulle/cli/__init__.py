@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -105,6 +106,12 @@ def say_problem(found: Problem) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; the exit codes are those `--help` lists."""
     sys.exit(_run(arguments))
+
+
+def kubectl() -> NoReturn:
+    """`kubectl tulle`: the same commands, of the cluster that kubectl means unless another mesh is named."""
+    os.environ.setdefault("TULLE_MESH", "kube")
+    main()
 
 
 def _run(arguments: list[str] | None) -> int:

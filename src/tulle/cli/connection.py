@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tulle.cli.output import Exit, refuse
-from tulle.local.places import Places, the_mesh
+from tulle.local.places import MESH_VARIABLE, Places, the_mesh
 from tulle.telemetry import pipe
 
 TIMEOUT_S = 10.0
@@ -22,7 +22,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def mesh_option(function: F) -> F:
     """`--mesh`."""
-    return click.option("--mesh", metavar="NAME", help="Which mesh, where several run ($TULLE_MESH).")(function)
+    return click.option(
+        "--mesh",
+        metavar="NAME",
+        help="Which mesh, where several run; kube or kube:CONTEXT: in a cluster ($TULLE_MESH).",
+    )(function)
 
 
 def namespace_options(function: F) -> F:
@@ -76,7 +80,12 @@ class Connection:
 
 
 def connect(mesh: str | None) -> Connection:
-    """The mesh named, or the only one that runs. Raises RefusedError (TUL0911, TUL0912)."""
+    """The mesh named (`kube` or `kube:CONTEXT`: in a cluster), or the only one that runs. Raises RefusedError (TUL0911, TUL0912)."""
+    word = mesh or os.environ.get(MESH_VARIABLE, "")
+    if word.partition(":")[0] == "kube":
+        from tulle.cli.cluster_connection import connection_of
+
+        return connection_of(word)
     return Connection(the_mesh(mesh))
 
 
