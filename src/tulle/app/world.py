@@ -20,19 +20,12 @@ from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings, Object
 from tulle.model.origin import Origin
 from tulle.serve.vault import Vault
-from tulle.sources.files import Change, FileSource
+from tulle.sources.files import Change, FileSource, Reloaded
 from tulle.sources.places import Place, Reported
 from tulle.sources.watching import changes
 
 UNKNOWN = Path()
 """Of a change that was found without having been told which file to look at."""
-
-
-class Reloaded(Struct, frozen=True):
-    """One reload of one source: which paths it was asked to look at, and what it found."""
-
-    touched: tuple[Path, ...]
-    change: Change
 
 
 class Source(Protocol):

@@ -56,6 +56,13 @@ class Change(Struct, frozen=True):
         return not self.sets and not self.deletes
 
 
+class Reloaded(Struct, frozen=True):
+    """One reload of one source: which paths it was asked to look at, and what it found."""
+
+    touched: tuple[Path, ...]
+    change: Change
+
+
 class _Claim(Struct, frozen=True):
     """One file's word on one object."""
 
