@@ -1,0 +1,302 @@
+"""What the Envoy of a pod in a Kubernetes cluster knows before it has met the control plane.
+
+The bootstrap of the local run with three things else: the control plane is a Service behind TLS, the proxy proves itself
+by the pod's token, and the kubelet's probes of the workload are answered here, because the kubelet has no certificate.
+Pure. Values that a pod learns only where it runs stand as `$(NAME)`, which the kubelet replaces in arguments. Which probes
+a pod has is `injecting`'s to know. Sources: docs/facts/envoy.md; Kubernetes, "Define Dependent Environment Variables".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from tulle.compile.envoy.bootstrap import ANY_ADDRESS, GET, HTTP_MANAGER, TYPE, Node, http2_kept_alive, proxy
+from tulle.compile.envoy.bootstrap import socket_address as at
+from tulle.compile.envoy.clusters import INBOUND_SOURCE
+
+Json = dict[str, Any]
+
+TOKEN_DIRECTORY: Final = "/var/run/secrets/tulle.dev/token"  # noqa: S105 - where it is, not what
+ROOT_DIRECTORY: Final = "/var/run/secrets/tulle.dev/root"
+ROOT_CERTIFICATES: Final = "root-cert.pem"
+ROOT_RESOURCE: Final = "sds.json"
+ADMIN_SOCKET: Final = "/run/tulle/envoy/admin.sock"
+PROBE_PORT: Final = 15020
+POD_ADDRESS: Final = "$(TULLE_POD_IP)"
+DRAIN_SECONDS: Final = 5
+
+_ROOT: Final = "tulle-root"
+_OURS = re.compile(r"\$\$\((TULLE_[A-Z_]+)\)")
+_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+class Discovery(Struct, frozen=True):
+    """Where the control plane is: the DNS name its certificate is for, and its port."""
+
+    host: str
+    port: int = 15012
+
+
+class HttpProbe(Struct, frozen=True):
+    """A request of the kubelet that is passed on to the workload."""
+
+    path: str
+    """Where the kubelet asks: exact, on `PROBE_PORT`."""
+    port: int
+    """Of the workload."""
+    target: str
+    """Path and query that the workload is asked for."""
+    timeout_s: int
+    is_https: bool = False
+    """The certificate of the workload is not verified: the kubelet does not, either."""
+    names_host: bool = False
+    """Whether the probe has a Host header of its own."""
+
+
+class ConnectProbe(Struct, frozen=True):
+    """A connection that the kubelet wants to see made; gRPC health where `service` is not None ("": the whole server)."""
+
+    path: str
+    port: int
+    period_s: int
+    timeout_s: int
+    service: str | None = None
+
+
+Probe = HttpProbe | ConnectProbe
+
+
+def pod_proxy(node: Node, discovery: Discovery, probes: Sequence[Probe] = ()) -> Json:
+    """The bootstrap of a sidecar or gateway in a cluster."""
+    if not probes:
+        return proxy(node, _xds(discovery), ADMIN_SOCKET)
+    return proxy(node, _xds(discovery), ADMIN_SOCKET, [_probing(probes)], _probed(probes))
+
+
+def arguments(bootstrap: Json, *, concurrency: int, log_level: str, components: str = "") -> list[str]:
+    """Envoy's arguments as a container's `args`. `concurrency` 0: a thread per CPU of the machine.
+
+    The kubelet reads `$` in arguments: every one is doubled but those of our own variables.
+    """
+    text = json.dumps(bootstrap, separators=(",", ":")).replace("$", "$$")
+    return [
+        *("--config-yaml", _OURS.sub(r"$(\1)", text)),
+        *(("--concurrency", str(concurrency)) if concurrency else ()),
+        "--disable-hot-restart",
+        *("--drain-time-s", str(DRAIN_SECONDS)),
+        *("--file-flush-interval-msec", "1000"),
+        *("--log-level", log_level),
+        *(("--component-log-level", components) if components else ()),
+    ]
+
+
+def root_resource(discovery: Discovery) -> str:
+    """What `ROOT_RESOURCE` holds: the roots to trust, by SDS from a file.
+
+    Without SDS Envoy reads the roots once, whatever directory it is told to watch (tried on 1.40).
+    """
+    context = {
+        "trusted_ca": {"filename": f"{ROOT_DIRECTORY}/{ROOT_CERTIFICATES}"},
+        "watched_directory": {"path": ROOT_DIRECTORY},
+        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": discovery.host}}],
+    }
+    secret = {
+        "@type": f"{TYPE}extensions.transport_sockets.tls.v3.Secret",
+        "name": _ROOT,
+        "validation_context": context,
+    }
+    return json.dumps({"resources": [secret]}, separators=(",", ":"))
+
+
+def _xds(discovery: Discovery) -> Json:
+    tls = {
+        "@type": f"{TYPE}extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": discovery.host,
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "validation_context_sds_secret_config": {
+                "name": _ROOT,
+                "sds_config": {
+                    "path_config_source": {
+                        "path": f"{ROOT_DIRECTORY}/{ROOT_RESOURCE}",
+                        "watched_directory": {"path": ROOT_DIRECTORY},
+                    },
+                    "resource_api_version": "V3",
+                },
+            },
+        },
+    }
+    return {
+        "name": "xds-grpc",
+        "cluster_type": {"name": "envoy.clusters.dns", "typed_config": _STRICT_DNS},
+        "connect_timeout": "5s",
+        "load_assignment": _assigned("xds-grpc", discovery.host, discovery.port),
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": tls},
+        **http2_kept_alive([_token(), _CODEC]),
+    }
+
+
+_STRICT_DNS: Final[Json] = {
+    "@type": f"{TYPE}extensions.clusters.dns.v3.DnsCluster",
+    "dns_lookup_family": "V4_PREFERRED",
+    "dns_refresh_rate": "10s",
+    "dns_failure_refresh_rate": {"base_interval": "0.2s", "max_interval": "2s"},
+}
+_CODEC: Final[Json] = {
+    "name": "envoy.filters.http.upstream_codec",
+    "typed_config": {"@type": f"{TYPE}extensions.filters.http.upstream_codec.v3.UpstreamCodec"},
+}
+
+
+def _token() -> Json:
+    """Reads the token anew whenever the kubelet has renewed it."""
+    header = {
+        "key": "authorization",
+        "value": f"Bearer %FILE_CONTENT({TOKEN_DIRECTORY}/token:{TOKEN_DIRECTORY})%",
+    }
+    mutations = {
+        "formatters": [
+            {
+                "name": "envoy.formatter.file_content",
+                "typed_config": {"@type": f"{TYPE}extensions.formatter.file_content.v3.FileContent"},
+            }
+        ],
+        "request_mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+    }
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {
+            "@type": f"{TYPE}extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": mutations,
+        },
+    }
+
+
+def _probing(probes: Iterable[Probe]) -> Json:
+    """The listener of the kubelet's probes: known paths and nothing else."""
+    routes = []
+    filters = []
+    for probe in probes:
+        if isinstance(probe, HttpProbe):
+            routes.append(_route(probe))
+        else:
+            filters.append(_answer(probe))
+    manager = {
+        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "probes",
+        "server_header_transformation": "PASS_THROUGH",
+        "skip_xff_append": True,
+        "generate_request_id": False,
+        "http_filters": [*filters, _PROBE_ROUTER],
+        "route_config": {"virtual_hosts": [{"name": "probes", "domains": ["*"], "routes": routes}]},
+    }
+    return {
+        "name": "probes",
+        "address": at(ANY_ADDRESS, PROBE_PORT),
+        "ignore_global_conn_limit": True,
+        "filter_chains": [{"filters": [{"name": HTTP_MANAGER, "typed_config": manager}]}],
+    }
+
+
+_PROBE_ROUTER: Final[Json] = {
+    "name": "envoy.filters.http.router",
+    "typed_config": {"@type": f"{TYPE}extensions.filters.http.router.v3.Router", "suppress_envoy_headers": True},
+}
+
+
+def _route(probe: HttpProbe) -> Json:
+    host = {} if probe.names_host else {"host_rewrite_literal": f"{POD_ADDRESS}:{probe.port}"}
+    return {
+        "match": {"path": probe.path, "headers": [GET]},
+        "route": {
+            "cluster": _name(probe),
+            "prefix_rewrite": probe.target,
+            "timeout": f"{probe.timeout_s}s",
+            **host,
+        },
+        # The kubelet would follow it to a place that only peers may see; a redirect counts as well (status below 400).
+        "response_headers_to_remove": ["location"],
+    }
+
+
+def _answer(probe: ConnectProbe) -> Json:
+    check = {
+        "@type": f"{TYPE}extensions.filters.http.health_check.v3.HealthCheck",
+        "pass_through_mode": False,
+        "headers": [{"name": ":path", "string_match": {"exact": probe.path}}],
+        "cluster_min_healthy_percentages": {_name(probe): {"value": 100}},
+    }
+    return {"name": "envoy.filters.http.health_check", "typed_config": check}
+
+
+def _probed(probes: Iterable[Probe]) -> list[Json]:
+    """One cluster for all probes that ask the same."""
+    clusters = {_name(probe): _asked(probe) if isinstance(probe, HttpProbe) else _connected(probe) for probe in probes}
+    return [clusters[name] for name in sorted(clusters)]
+
+
+def _name(probe: Probe) -> str:
+    if isinstance(probe, HttpProbe):
+        return f"probe|{'https' if probe.is_https else 'http'}|{probe.port}"
+    if probe.service is None:
+        return f"probe|tcp|{probe.port}|{probe.period_s}|{probe.timeout_s}"
+    return f"probe|grpc|{probe.port}|{probe.period_s}|{probe.timeout_s}|{probe.service}"
+
+
+def _asked(probe: HttpProbe) -> Json:
+    # A connection for each request, as the kubelet makes: none that the workload closed meanwhile.
+    options = {
+        "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+        "common_http_protocol_options": {"max_requests_per_connection": 1},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+    cluster = {**_workload(probe, probe.timeout_s), "typed_extension_protocol_options": {_HTTP_OPTIONS: options}}
+    if probe.is_https:
+        tls = {"@type": f"{TYPE}extensions.transport_sockets.tls.v3.UpstreamTlsContext"}
+        cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
+    return cluster
+
+
+def _connected(probe: ConnectProbe) -> Json:
+    """Envoy looks itself: a listener would take a connection whether or not the workload does."""
+    check: Json = {
+        "timeout": f"{probe.timeout_s}s",
+        "interval": f"{max(1, probe.period_s // 2)}s",
+        "no_traffic_interval": f"{max(1, probe.period_s // 2)}s",
+        "unhealthy_interval": "1s",
+        "unhealthy_threshold": 1,
+        "healthy_threshold": 1,
+        "reuse_connection": False,
+    }
+    if probe.service is None:
+        return {**_workload(probe, probe.timeout_s), "health_checks": [{**check, "tcp_health_check": {}}]}
+    check["grpc_health_check"] = {"service_name": probe.service} if probe.service else {}
+    options = {
+        "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+    return {
+        **_workload(probe, probe.timeout_s),
+        "health_checks": [check],
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: options},
+    }
+
+
+def _workload(probe: Probe, timeout_s: int) -> Json:
+    """The workload at the pod's address, from where the sidecar's inbound side calls it."""
+    return {
+        "name": _name(probe),
+        "type": "STATIC",
+        "connect_timeout": f"{timeout_s}s",
+        "upstream_bind_config": {"source_address": {"address": INBOUND_SOURCE, "port_value": 0}},
+        "load_assignment": _assigned(_name(probe), POD_ADDRESS, probe.port),
+    }
+
+
+def _assigned(name: str, address: str, port: int) -> Json:
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at(address, port)}}]}]}
