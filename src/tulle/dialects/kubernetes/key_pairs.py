@@ -1,24 +1,15 @@
-"""Whether a proxy would take the certificates of a Secret: it refuses a whole update for one that does not load.
+"""Which entries of a Secret are certificates, and what is wrong with them: a proxy refuses a whole update for one that does not load.
 
-Reads the bytes and says names of entries and reasons, never bytes. Source: Envoy, TlsCertificate (RSA of 2048 bits and more,
-ECDSA on the NIST curves).
+Names only; the bytes are read in `certificates.py`.
 """
 
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-
 PAIRS: Final = (("tls.crt", "tls.key"), ("cert", "key"))
 """Certificate and key in Secrets of type kubernetes.io/tls, and in Istio's generic ones."""
 ROOTS: Final = ("ca.crt", "cacert")
 """Roots that client certificates must come from."""
-_MIN_RSA_BITS: Final = 2048
-_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
-_UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
 class Material(Protocol):
@@ -30,40 +21,15 @@ class Material(Protocol):
 
 def unusable(material: Material) -> Mapping[str, str]:
     """Entry names and what is wrong with them; empty where nothing is, or nothing is a certificate."""
+    pairs = [(names, [material.entry(name) for name in names]) for names in PAIRS]
+    roots = {name: held for name in ROOTS if (held := material.entry(name)) is not None}
+    if not roots and all(None in held for _, held in pairs):
+        return {}
+    from tulle.dialects.kubernetes import certificates  # noqa: PLC0415 - seldom needed, and takes long to import
+
     found: dict[str, str] = {}
-    for chain_entry, key_entry in PAIRS:
-        chain, key = material.entry(chain_entry), material.entry(key_entry)
+    for (chain_entry, key_entry), (chain, key) in pairs:
         if chain is not None and key is not None:
-            found.update(_pair(chain_entry, chain, key_entry, key))
-    for entry in ROOTS:
-        roots = material.entry(entry)
-        if roots is not None and not _certificates(roots):
-            found[entry] = "no PEM certificate"
+            found.update(certificates.pair_faults(chain_entry, chain, key_entry, key))
+    found |= {name: "no PEM certificate" for name, held in roots.items() if not certificates.certificates(held)}
     return found
-
-
-def _pair(chain_entry: str, chain: bytes, key_entry: str, key: bytes) -> Mapping[str, str]:
-    certificates = _certificates(chain)
-    if not certificates:
-        return {chain_entry: "no PEM certificate"}
-    try:
-        private = load_pem_private_key(key, None)
-        public = certificates[0].public_key()
-    except _UNREADABLE:
-        return {key_entry: "no PEM private key without a password"}
-    if isinstance(private, rsa.RSAPrivateKey):
-        if private.key_size < _MIN_RSA_BITS:
-            return {key_entry: f"an RSA key of {private.key_size} bits, and proxies take {_MIN_RSA_BITS} and more"}
-    elif not isinstance(private, ec.EllipticCurvePrivateKey) or private.curve.name not in _CURVES:
-        return {key_entry: "a kind of key that proxies do not take (RSA and ECDSA on P-256, P-384, P-521)"}
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if private.public_key().public_bytes(*form) != public.public_bytes(*form):
-        return {key_entry: f"not the key of {chain_entry}"}
-    return {}
-
-
-def _certificates(pem: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except _UNREADABLE:
-        return []
