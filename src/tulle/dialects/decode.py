@@ -230,6 +230,7 @@ def _finished(metadata: dict[str, Any], key: ObjectKey, spec: Any, found: list[P
             annotations=labels_of(annotations),
             uid=_text(metadata.get("uid")),
             created=_text(metadata.get("creationTimestamp")),
+            generation=_count(metadata.get("generation")),
         ),
         key,
         tuple(found),
@@ -239,6 +240,10 @@ def _finished(metadata: dict[str, Any], key: ObjectKey, spec: Any, found: list[P
 
 def _text_map(mapping: dict[str, str | None] | None) -> dict[str, str]:
     return {name: value or "" for name, value in (mapping or {}).items()}
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _text(value: Any) -> str:

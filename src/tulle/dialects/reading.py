@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tulle.dialects.decode import Decoded, decoded
+from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API_KINDS
 from tulle.dialects.istio.kinds import KINDS as ISTIO_KINDS
 from tulle.dialects.kinds import KindRead, Made, NameRule, Scope
 from tulle.dialects.kubernetes.key_pairs import unusable
@@ -51,6 +52,7 @@ def _secret(raw: dict[str, Any], origin: Origin) -> Made:
 def _all() -> Iterator[KindRead]:
     yield from map(_core, CORE_KINDS)
     yield from ISTIO_KINDS
+    yield from GATEWAY_API_KINDS
 
 
 KINDS_READ: Mapping[tuple[str, str], KindRead] = {(kind.group, kind.kind): kind for kind in _all()}

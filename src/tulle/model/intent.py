@@ -165,6 +165,8 @@ class MatchKind(StrEnum):
     PREFIX = "prefix"
     REGEX = "regex"
     PRESENT = "present"
+    SEGMENTS = "segments"
+    """A prefix of whole segments of a path: `/a` covers `/a` and `/a/b`, and not `/ab`."""
 
 
 class StringMatch(Struct, frozen=True):
@@ -198,7 +200,7 @@ class Target(Struct, frozen=True):
     """A place a request may go."""
 
     host: str
-    """Fully qualified."""
+    """Fully qualified; empty: what was meant is not there, and its share of the requests gets an error."""
     port: int | None
     """None: the service's only port, or the port the request came for."""
     subset: str
@@ -212,6 +214,8 @@ class Forward(Struct, frozen=True, tag=True):
     """Send to one of the targets, by weight. Weights that sum to 0 with one target mean that target."""
 
     targets: tuple[Target, ...]
+    missing: int = 503
+    """Status for the share of targets that are not there."""
 
 
 class Redirect(Struct, frozen=True, tag=True):
@@ -273,8 +277,17 @@ class TcpRule(Struct, frozen=True):
     origin: Origin
 
 
+class Parent(Struct, frozen=True):
+    """A service that a route set is for, by destination rather than by name (a Service as parent)."""
+
+    host: str
+    namespace: str
+    port: int | None
+    """None: every port."""
+
+
 class RouteSet(Struct, frozen=True):
-    """The routes of some hosts (a VirtualService)."""
+    """The routes of some hosts (a VirtualService, an HTTPRoute)."""
 
     key: ObjectKey
     hosts: tuple[str, ...]
@@ -287,6 +300,10 @@ class RouteSet(Struct, frozen=True):
     tcp: tuple[TcpRule, ...]
     origin: Origin
     created: str = ""
+    by_precedence: bool = False
+    """Its rules are in no order of their own: matches are sorted by how specific they are, across route sets (Gateway API)."""
+    parents: tuple[Parent, ...] = ()
+    """Services whose clients it is for; its hosts are not read there."""
 
 
 class TlsMode(StrEnum):
@@ -362,6 +379,8 @@ class ServerTls(Struct, frozen=True):
     min_version: str
     max_version: str
     cipher_suites: tuple[str, ...]
+    credential_namespace: str = ""
+    """Where the credential is; empty: as `credential` says."""
 
 
 class Server(Struct, frozen=True):
@@ -375,6 +394,8 @@ class Server(Struct, frozen=True):
     bind: str
     tls: ServerTls | None
     origin: Origin
+    binding: str = ""
+    """The name by which routes bind to this server alone (a listener of the Gateway API); empty: by its gateway's name."""
 
 
 class Gateway(Struct, frozen=True):
@@ -385,6 +406,8 @@ class Gateway(Struct, frozen=True):
     servers: tuple[Server, ...]
     origin: Origin
     created: str = ""
+    is_local: bool = False
+    """Only workloads of its own namespace."""
 
 
 class MtlsMode(StrEnum):

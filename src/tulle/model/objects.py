@@ -19,6 +19,8 @@ class Object(Struct, frozen=True, gc=False):
     uid: str = ""
     created: str = ""
     """RFC 3339, empty for files: where Istio lets the oldest win, ties go by name."""
+    generation: int = 0
+    """Of the API server, counted up with every change of the spec; 0 for files."""
 
 
 class MeshSettings(Struct, frozen=True):

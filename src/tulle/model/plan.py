@@ -18,6 +18,9 @@ PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 """Where nothing is: under REGISTRY_ONLY unknown destinations end here (Istio's name)."""
 
+UNRESOLVED = "UnresolvedBackend"
+"""Where nothing was found that a route could mean: no cluster has this name."""
+
 
 class ServiceName(Struct, frozen=True):
     """How metrics and logs name a service."""
@@ -113,6 +116,8 @@ class Send(Struct, frozen=True, tag=True):
     """Forward to clusters."""
 
     targets: tuple[WeightedTarget, ...]
+    missing: int = 503
+    """Status where the cluster is not there."""
 
 
 class Route(Struct, frozen=True):

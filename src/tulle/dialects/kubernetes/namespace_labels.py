@@ -15,6 +15,12 @@ _INHABITANTS: Final = (
     "Gateway",
     "PeerAuthentication",
     "AuthorizationPolicy",
+    "ListenerSet",
+    "HTTPRoute",
+    "GRPCRoute",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
 )
 
 
