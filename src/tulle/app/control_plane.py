@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -404,6 +403,8 @@ class ControlPlane:
 
 @cache
 def _release(distribution: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - drags in the parser of e-mail
+
     try:
         return version(distribution)
     except PackageNotFoundError:
