@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tulle.dialects.canonical import canonical_revision, canonical_service
 from tulle.local.asking import ask
 from tulle.local.refusals import RefusedError, refusal
 
@@ -55,22 +54,13 @@ def command_line(envoy: Path, bootstrap: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def environment(labels: Mapping[str, str], owner: str, namespace: str, cluster: str, principal: str) -> dict[str, str]:
-    """What a sidecar tells of its workload: values of metrics, logs and the peer header."""
-    return {
-        "TULLE_WORKLOAD": owner,
-        "TULLE_NAMESPACE": namespace,
-        "TULLE_APP": labels.get("app", labels.get("app.kubernetes.io/name", "unknown")),
-        "TULLE_VERSION": labels.get("version", labels.get("app.kubernetes.io/version", "unknown")),
-        "TULLE_CANONICAL": canonical_service(dict(labels), owner),
-        "TULLE_REVISION": canonical_revision(dict(labels)),
-        "TULLE_CLUSTER": cluster,
-        "TULLE_PRINCIPAL": principal,
-    }
+async def live(admin: Path, control: Path | None = None) -> None:
+    """Return when Envoy has its first configuration; the caller bounds the wait by cancelling it.
 
-
-async def live(admin: Path) -> None:
-    """Return when Envoy has its first configuration; the caller bounds the wait by cancelling it."""
+    `control`: where its control plane will listen. To look there costs nothing, to ask every Envoy does while all start.
+    """
+    while control is not None and not control.exists():  # noqa: ASYNC110 - it is another process that makes it
+        await asyncio.sleep(_POLL)
     pause = _POLL
     while not await is_live(admin):
         await asyncio.sleep(pause)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tulle.compile.envoy import bootstrap
+from tulle.compile.envoy.telling import environment
 from tulle.dialects.kubernetes.injection import Role
 from tulle.local import containers, envoys, lives, probing, supervision, volumes
 from tulle.local.containers import Launch, Subject, World
@@ -258,7 +259,7 @@ class RunningPod:
         waiting.cancel()
 
     async def _wait_live(self, sidecar: _Sidecar) -> None:
-        await envoys.live(sidecar.admin)
+        await envoys.live(sidecar.admin, self._around.places.xds(self.uid) / Path(bootstrap.XDS_SOCKET).name)
         self._around.mark("first sidecar live")
         self.take(Live())
 
@@ -285,7 +286,7 @@ class RunningPod:
         resolver = (network.gateway, network.world_dns_port)
         settings = bootstrap.sidecar(node, f"{bootstrap.ADMIN_DIRECTORY}/{name}", resolver)
         principal = f"spiffe://{around.trust_domain}/ns/{self.namespace}/sa/{account}"
-        env = envoys.environment(self.labels, owner, self.namespace, around.cluster, principal)
+        env = environment(self.labels, owner, self.namespace, around.cluster, principal)
         binds = (
             Bind(str(around.envoy.parent)),
             Bind(str(around.places.xds(self.uid)), str(Path(bootstrap.XDS_SOCKET).parent)),

@@ -4,7 +4,7 @@ The same answer for a pod template on its way in (the webhook, the local supervi
 database. Source: Istio, "Sidecar Injection", controlling the injection policy; gateway injection.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +19,9 @@ RUNNING: Final = "tulle.dev/sidecar"
 """Annotation of a running pod, `true` or `false`: what was in fact started. It wins over what should have been."""
 INJECTED: Final = "sidecar.istio.io/status"
 """Istio's injector leaves this annotation."""
+
+DEFAULT_REVISION: Final = "default"
+"""What is meant where no revision is named."""
 
 _YES: Final = frozenset({"y", "yes", "true", "on"})
 
@@ -45,19 +48,24 @@ def injects(
     *,
     host_network: bool = False,
     images: Iterable[str] = (),
+    revisions: Collection[str] | None = None,
 ) -> Injection:
     """The role of the proxy a pod gets.
 
     The pod's label wins over its annotation (legacy), both over the namespace; `istio-injection=disabled` on the
-    namespace wins over a pod that asks. Every `istio.io/rev` is ours. Unlike Istio's webhook, the annotation alone is
-    enough in a namespace without labels. A pod whose image is `auto` cannot run without injection: a gateway unless
-    it refuses.
+    namespace wins over a pod that asks. Unlike Istio's webhook, the annotation alone is enough in a namespace without
+    labels. A pod whose image is `auto` cannot run without injection: a gateway unless it refuses.
+
+    `revisions`: the names this control plane goes by, `default` if it is that; None: every revision is ours.
     """
     if host_network:
         return Injection(Role.NONE, "hostNetwork")
     asked = pod_labels.get(INJECT, pod_annotations.get(INJECT, "")).lower()
     if asked and asked not in _YES:
         return Injection(Role.NONE, f"{INJECT}={asked}")
+    revision = revision_asked(namespace_labels, pod_labels)
+    if revisions is not None and revision not in revisions:
+        return Injection(Role.NONE, f"the revision asked is {revision}")
     gateway = _gateway_reason(pod_labels, pod_annotations, images)
     if gateway:
         return Injection(Role.GATEWAY, gateway)
@@ -73,6 +81,13 @@ def injects(
         if value:
             return Injection(Role.SIDECAR, f"{holder} {word}={value}")
     return Injection(Role.NONE, "nothing asks for it")
+
+
+def revision_asked(namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]) -> str:
+    """Whose proxy a pod would get: its namespace's word wins, and `istio-injection` means the default revision."""
+    if namespace_labels.get(NAMESPACE_INJECTION):
+        return DEFAULT_REVISION
+    return namespace_labels.get(REVISION) or pod_labels.get(REVISION) or DEFAULT_REVISION
 
 
 def _gateway_reason(labels: Mapping[str, str], annotations: Mapping[str, str], images: Iterable[str]) -> str:
