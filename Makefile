@@ -9,10 +9,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench bench-quick performance gold format lock wheel clean
+.PHONY: help setup demo test check faults cluster cluster-down bench bench-quick performance gold format lock wheel clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 setup: $(READY) ## the virtual environment with everything in requirements.lock
 
@@ -31,6 +31,13 @@ check: $(READY) ## format, lint, types, import contracts, unit and golden tests:
 
 faults: $(READY) ## the fault table under load (about 10 minutes)
 	@$(BIN)/python -m pytest -m faults tests/faults -s -q
+
+cluster: $(READY) ## a real Kubernetes on this machine (root); NODES=1|2 NAME=dev DUAL=1 IMAGES=all DETACH=1; prints its kubeconfig
+	@PYTHONPATH=tests/cluster $(BIN)/python -m kubelab up --name "$(or $(NAME),dev)" --nodes "$(or $(NODES),1)" \
+	  --images "$(IMAGES)" $(if $(DETACH),--detach) $(if $(DUAL),--dual)
+
+cluster-down: $(READY) ## take it down, dead or alive; ALL=1: all of them
+	@PYTHONPATH=tests/cluster $(BIN)/python -m kubelab down --name "$(or $(NAME),dev)" $(if $(ALL),--all)
 
 bench: $(READY) ## measure everything, keep the results (needs Go and Rust; about 25 minutes on a quiet machine)
 	@$(BIN)/python -m bench control-plane --grid default --save
