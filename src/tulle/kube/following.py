@@ -180,7 +180,7 @@ def _failed(state: Following, event: Failed) -> Stepped:
         state = replace(state, is_reading=True, version="")
         if is_first:
             return _resumed(state)
-    if event.failure in (Failure.DENIED, Failure.ABSENT):
+    if event.failure is Failure.DENIED:
         return state, (Sleep(DENIED_S * (0.5 + event.jitter / 2)),)
     wait_s = min(FIRST_S * 2 ** (state.failures - 1), MOST_S) * (0.5 + event.jitter / 2)
     return state, (Sleep(max(wait_s, event.after_s)),)

@@ -6,7 +6,7 @@ objects. Its task lives until it is cancelled: no answer of the API ends it.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from time import monotonic
 from typing import Any, NamedTuple
@@ -148,8 +148,9 @@ class Reflector:
         on_trouble: Callable[[Trouble | None], None],
         *,
         selection: Selection = Selection(),  # noqa: B008 - frozen
+        known: Iterable[Name] = (),
     ) -> None:
-        """`decode` raises MsgspecError for what is no object at all; `on_trouble` gets None once the trouble is over."""
+        """`known`: what the caller holds already. `decode` raises MsgspecError for what is no object at all; `on_trouble` gets None once the trouble is over."""
         self.resource = resource
         self.selection = selection
         self._access = access
@@ -157,7 +158,7 @@ class Reflector:
         self._deliver = deliver
         self._on_trouble = on_trouble
         self._is_troubled = False
-        self._known: set[Name] = set()
+        self._known: set[Name] = set(known)
         self._seen: set[Name] | None = None
         self.undecodable = 0
         """Lines that were no objects: a fault of the API server or of ours."""
@@ -175,6 +176,11 @@ class Reflector:
                     task = self._local(actions)
                     if task is not None:
                         break
+
+    @property
+    def known(self) -> frozenset[Name]:
+        """What was delivered and is not gone."""
+        return frozenset(self._known)
 
     def _local(self, actions: tuple[Action, ...]) -> ListPage | Watch | Sleep | None:
         for action in actions:
@@ -202,8 +208,9 @@ class Reflector:
                 case ListPage(more=more):
                     yield await self._listed(more)
                 case Watch():
-                    async for event in self._watched(action):
-                        yield event
+                    async with aclosing(self._watched(action)) as events:
+                        async for event in events:
+                            yield event
         except KubeError as error:
             yield self._failure(error)
 
