@@ -95,7 +95,8 @@ def application(plane: Plane) -> Starlette:
     showing = plane.showing
     return Starlette(
         routes=[
-            *_public(plane),
+            *_probes(plane, "/healthz", "/readyz"),
+            _metrics(plane),
             get("/v1/version", lambda _: plane.version()),
             get("/v1/proxies", lambda _: wire.Proxies(revision=plane.version().revision, proxies=showing.proxies())),
             get("/v1/proxies/{id}/held", lambda request: _held(plane, request)),
@@ -114,25 +115,28 @@ def application(plane: Plane) -> Starlette:
     )
 
 
-def public(plane: Plane) -> Starlette:
-    """What anybody in a cluster may see: whether it runs, and its metrics."""
-    return Starlette(routes=_public(plane))
+def metrics_of(plane: Plane) -> Starlette:
+    """What a Prometheus in the cluster may see."""
+    return Starlette(routes=[_metrics(plane)])
 
 
-def _public(plane: Plane) -> list[Route]:
-    def ready(_: Request) -> Response:
-        is_ready = plane.is_ready()
-        return Response("ready" if is_ready else "starting", 200 if is_ready else 503, media_type="text/plain")
+def probes_of(plane: Plane) -> Starlette:
+    """What a kubelet asks."""
+    return Starlette(routes=[*_probes(plane, "/live", "/ready")])
 
-    return [
-        Route("/healthz", _answering(lambda _: Response("ok", media_type="text/plain")), methods=["GET"]),
-        Route("/readyz", _answering(ready), methods=["GET"]),
-        Route(
-            "/metrics",
-            _answering(lambda _: Response(plane.metrics.text(), media_type=metrics.CONTENT_TYPE)),
-            methods=["GET"],
-        ),
-    ]
+
+def _metrics(plane: Plane) -> Route:
+    answer = _answering(lambda _: Response(plane.metrics.text(), media_type=metrics.CONTENT_TYPE))
+    return Route("/metrics", answer, methods=["GET"])
+
+
+def _probes(plane: Plane, live: str, ready: str) -> Iterator[Route]:
+    def is_ready(_: Request) -> Response:
+        holds = plane.is_ready()
+        return Response("ready" if holds else "starting", 200 if holds else 503, media_type="text/plain")
+
+    yield Route(live, _answering(lambda _: Response("ok", media_type="text/plain")), methods=["GET"])
+    yield Route(ready, _answering(is_ready), methods=["GET"])
 
 
 def _answering(answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:

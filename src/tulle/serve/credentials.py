@@ -95,6 +95,10 @@ class Credentials(Ears):
         """Whether this replica moves the roots."""
         self._do(self._office.lead(is_leader=is_leader, now=time()))
 
+    def look_again(self) -> None:
+        """Other replicas may have told more."""
+        self._look_at_bundle()
+
     def trusting(self) -> tuple[str, int]:
         """The version of the bundle that every proxy connected here trusts, and how many they are; empty while they differ."""
         version = self._vault.bundle_version
