@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 from msgspec import Struct, structs
 
-from tulle.compile.outbound import server_names, stream_targets
+from tulle.compile.bound_hosts import Around, host_of, hosts_bound, intersection, names_bound, routes_bound
+from tulle.compile.outbound import server_names
 from tulle.compile.routes import placer, rules_to_routes
 from tulle.compile.scope import gateway_routes
+from tulle.compile.sending import stream_targets
 from tulle.compile.views import GatewayView, OutboundView
-from tulle.dialects.istio.gateway import gateways
-from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import secret_digest
 from tulle.dialects.kubernetes.key_pairs import PAIRS, ROOTS
+from tulle.dialects.routing import gateways, route_set
 from tulle.engine import Database, query
 from tulle.model.intent import (
     HttpMatch,
@@ -29,9 +30,10 @@ from tulle.model.intent import (
     StringMatch,
     TcpMatch,
 )
-from tulle.model.keys import ObjectKey, covers, selects
+from tulle.model.keys import ObjectKey, selects
 from tulle.model.origin import Origin
 from tulle.model.plan import (
+    UNRESOLVED,
     HttpChain,
     Listener,
     Route,
@@ -39,6 +41,7 @@ from tulle.model.plan import (
     ServerCertificate,
     TcpChain,
     VirtualHost,
+    WeightedTarget,
 )
 
 _ANY = "0.0.0.0"  # noqa: S104 - a gateway serves every address
@@ -55,15 +58,21 @@ class Exposed(Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """How routes name the gateway."""
-        return f"{self.gateway.namespace}/{self.gateway.name}"
+        """How routes name the gateway, or this server of it."""
+        return self.server.binding or f"{self.gateway.namespace}/{self.gateway.name}"
 
 
 @query
 def exposed(db: Database, view: GatewayView) -> tuple[Exposed, ...]:
     """Every server of the workload, oldest Gateway first."""
     targets = dict(view.ports)
-    found = [item for item in gateways(db, view.cluster) if item.selector and selects(item.selector, view.labels)]
+    found = [
+        item
+        for item in gateways(db, view.cluster)
+        if item.selector
+        and selects(item.selector, view.labels)
+        and (not item.is_local or item.key.namespace == view.namespace)
+    ]
     found.sort(key=lambda item: (item.created, item.key))
     return tuple(
         Exposed(item.key, server, targets.get(server.port, server.port)) for item in found for server in item.servers
@@ -110,15 +119,16 @@ def gateway_tables(db: Database, view: GatewayView) -> tuple[tuple[str, tuple[Ex
 @query
 def gateway_hosts(db: Database, view: GatewayView, table: str) -> tuple[str, ...]:
     """Hosts that a table answers for: those of the routes bound to its gateways which its servers let through."""
-    found: set[str] = set()
-    for item in dict(gateway_tables(db, view)).get(table, ()):
+    around = _around(db, view, table)
+    found: set[str] = set(hosts_bound(db, view.cluster, around))
+    for item in _by_gateway_name(db, view, table):
         routes = gateway_routes(db, view.cluster, item.full_name)
         for host in (*routes.exact, *(wildcard for wildcard, _ in routes.wildcards)):
             found.update(
                 narrow
                 for key in routes.find(host)
                 for allowed in _hosts_for(item.server, item.gateway.namespace, key.namespace)
-                if (narrow := _intersection(allowed, host))
+                if (narrow := intersection(allowed, host))
             )
         if item.server.tls and item.server.tls.https_redirect:
             found.update(host for _, host in _split_hosts(item.server, item.gateway.namespace))
@@ -137,9 +147,9 @@ def gateway_host(db: Database, view: GatewayView, outbound: OutboundView, table:
     routes: list[Route] = []
     origins: list[Origin] = []
     redirects = False
-    for item in dict(gateway_tables(db, view)).get(table, ()):
+    for item in _by_gateway_name(db, view, table):
         allowed = [name for _, name in _split_hosts(item.server, item.gateway.namespace)]
-        if not any(_intersection(name, host) == host for name in allowed):
+        if not any(intersection(name, host) == host for name in allowed):
             continue
         redirects = redirects or bool(item.server.tls and item.server.tls.https_redirect)
         for key in gateway_routes(db, view.cluster, item.full_name).find(host):
@@ -147,8 +157,32 @@ def gateway_host(db: Database, view: GatewayView, outbound: OutboundView, table:
             if found and found.origin not in origins and _may_bind(item, key):
                 origins.append(found.origin)
                 routes.extend(_routes(db, outbound, item, found))
-    merged = tuple(_until_everything(routes))
+    around = _around(db, view, table)
+    bound, objects = routes_bound(db, view.cluster, around, host, placer(db, outbound, port_of_table(db, view, table)))
+    origins.extend(objects)
+    merged = (*_until_everything(routes), *bound)
     return VirtualHost(host, (host,), merged, tuple(origins), require_tls=redirects, policies=view.policies)
+
+
+def _by_gateway_name(db: Database, view: GatewayView, table: str) -> list[Exposed]:
+    """Servers of a table whose routes name their gateway."""
+    return [item for item in dict(gateway_tables(db, view)).get(table, ()) if not item.server.binding]
+
+
+def _around(db: Database, view: GatewayView, table: str) -> Around:
+    """Servers of a table that routes bind to by name, and those told apart from them by their names only."""
+    items = [item for item in dict(gateway_tables(db, view)).get(table, ()) if item.server.binding]
+    return _beside(db, view, items) if items else Around((), ())
+
+
+def _beside(db: Database, view: GatewayView, items: list[Exposed]) -> Around:
+    first = items[0]
+    sharing = (
+        one.server
+        for one in exposed(db, view)
+        if one.server.binding and one.target == first.target and (one.server.tls is None) == (first.server.tls is None)
+    )
+    return Around(tuple(item.server for item in items), tuple(sharing))
 
 
 def port_of_table(db: Database, view: GatewayView, table: str) -> int:
@@ -185,9 +219,9 @@ def table_name(item: Exposed) -> str:
 
 
 def secret_name(view: GatewayView, tls: ServerTls) -> str:
-    """The secret resource of a server's credential: always of the gateway workload's own namespace (Istio)."""
+    """The secret resource of a server's credential: of the gateway workload's own namespace (Istio), unless it was granted."""
     name = tls.credential.rpartition("/")[2]
-    return f"kubernetes://{view.namespace}/{name}"
+    return f"kubernetes://{tls.credential_namespace or view.namespace}/{name}"
 
 
 def _is_plain_http(server: Server) -> bool:
@@ -200,16 +234,17 @@ def _terminates(server: Server) -> bool:
 
 def _has_certificate(db: Database, view: GatewayView, tls: ServerTls) -> bool:
     name = tls.credential.rpartition("/")[2]
-    held = _usable(db, view, name)
+    place = tls.credential_namespace or view.namespace
+    held = _usable(db, view.cluster, place, name)
     if not any(set(pair) <= held for pair in PAIRS):
         return False
     # roots may stand in a Secret of their own, which then counts (Istio; serve.vault gives it)
-    roots = _usable(db, view, f"{name}-cacert") or held
+    roots = _usable(db, view.cluster, place, f"{name}-cacert") or held
     return tls.mode is not ServerTlsMode.MUTUAL or not roots.isdisjoint(ROOTS)
 
 
-def _usable(db: Database, view: GatewayView, name: str) -> frozenset[str]:
-    found = secret_digest(db, ObjectKey(view.cluster, "", "Secret", view.namespace, name))
+def _usable(db: Database, cluster: str, place: str, name: str) -> frozenset[str]:
+    found = secret_digest(db, ObjectKey(cluster, "", "Secret", place, name))
     return found.usable if found else frozenset()
 
 
@@ -225,12 +260,44 @@ def _chains(db: Database, view: GatewayView, outbound: OutboundView, item: Expos
     if server.protocol is PortProtocol.HTTPS and certificate is not None:
         yield HttpChain(table_name(item), names, None if is_mesh else certificate, is_mesh_tls=is_mesh)
         return
+    if server.binding:
+        yield from _bound_streams(db, view, outbound, item, certificate)
+        return
     for chain in _streams(db, outbound, item):
         if certificate is None:
             yield structs.replace(chain, policies=view.policies)
         else:
             own = None if is_mesh else certificate
             yield structs.replace(chain, server_names=names, tls=own, is_mesh_tls=is_mesh, policies=view.policies)
+
+
+def _bound_streams(
+    db: Database, view: GatewayView, outbound: OutboundView, item: Exposed, certificate: ServerCertificate | None
+) -> Iterator[TcpChain]:
+    """Connections of a server that routes bind to: by SNI where it speaks TLS; names of its own that no route has end here."""
+    server = item.server
+    around = _beside(db, view, [item])
+    place = placer(db, outbound, server.port)
+    taken: set[str] = set()
+    for routes, names in names_bound(db, view.cluster, around, server):
+        fresh = tuple(name for name in names if name not in taken) if server.tls else ()
+        rules = (*routes.tls, *routes.tcp) if server.tls else routes.tcp
+        if not rules or (server.tls and not fresh):
+            continue
+        taken.update(fresh)
+        yield TcpChain(
+            stream_targets(rules[0], place),
+            None,
+            server_names(fresh),
+            tls=certificate,
+            origin=rules[0].origin,
+            policies=view.policies,
+        )
+        if not server.tls:
+            return
+    own = host_of(server)
+    if server.tls and own not in taken and len(around.all) > 1:
+        yield TcpChain((WeightedTarget(UNRESOLVED, 1),), None, server_names((own,)), origin=server.origin)
 
 
 def _streams(db: Database, view: OutboundView, item: Exposed) -> Iterator[TcpChain]:
@@ -242,7 +309,7 @@ def _streams(db: Database, view: OutboundView, item: Exposed) -> Iterator[TcpCha
     ):
         found = route_set(db, key)
         if found is None or not any(
-            _intersection(allowed, host)
+            intersection(allowed, host)
             for host in found.hosts
             for allowed in _hosts_for(item.server, item.gateway.namespace, key.namespace)
         ):
@@ -288,13 +355,6 @@ def _hosts_for(server: Server, own: str, namespace: str) -> tuple[str, ...]:
 
 def _may_bind(item: Exposed, key: ObjectKey) -> bool:
     return bool(_hosts_for(item.server, item.gateway.namespace, key.namespace))
-
-
-def _intersection(allowed: str, host: str) -> str:
-    """The narrower of two hosts where one covers the other; empty where neither does."""
-    if covers(allowed, host):
-        return host
-    return allowed if covers(host, allowed) else ""
 
 
 def _names(named: tuple[str, ...], item: Exposed) -> bool:

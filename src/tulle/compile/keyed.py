@@ -16,8 +16,8 @@ from tulle.compile.inbound import CAPTURE_PORTS
 from tulle.compile.scope import ServiceTable, routes_of, service_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import namespaces, service, services_in
+from tulle.dialects.routing import route_set
 from tulle.engine import Database, query
 from tulle.model.intent import PortProtocol, Resolution
 from tulle.model.keys import ServiceKey

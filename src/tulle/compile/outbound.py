@@ -4,7 +4,7 @@ A service with an address has listeners of its own for ports that are not plain 
 `0.0.0.0_<port>`. What no listener names passes through the capture listener (compile.envoy adds it).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
@@ -12,14 +12,15 @@ from tulle.compile.addresses import network, ranges, singles
 from tulle.compile.destinations import destinations_for, name_of, treatment
 from tulle.compile.inbound import CAPTURE_PORTS
 from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges, pushed
-from tulle.compile.routes import hosts_on, is_routed, placer
+from tulle.compile.routes import hosts_on, is_held_by_address, is_routed, placer
 from tulle.compile.scope import MESH, mesh_routes
+from tulle.compile.sending import stream_targets
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import endpoints, service
+from tulle.dialects.routing import route_set
 from tulle.engine import Database, query
-from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, Target, TcpMatch, TcpRule, TlsMode
+from tulle.model.intent import PortProtocol, Resolution, Service, ServicePort, TcpMatch, TlsMode
 from tulle.model.keys import ServiceKey, selects
 from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Asking, HttpChain, Listener, RouteTable, TcpChain, WeightedTarget
 from tulle.xds.names import outbound
@@ -102,7 +103,7 @@ def service_listeners(db: Database, view: OutboundView, key: ServiceKey) -> tupl
     for port in found.ports:
         if port.protocol is PortProtocol.UDP or port.number in CAPTURE_PORTS:
             continue
-        if port.protocol.is_http and not (view.relays and is_relayed(db, view, key, port.number)):
+        if port.protocol.is_http and not _stands_alone(db, view, key, port.number):
             continue
         chains = _own_chains(db, view, found, port)
         for address in own_addresses(db, found, port.number):
@@ -117,11 +118,16 @@ def first_at(db: Database, view: OutboundView, address: str, port: int) -> Servi
     """Which service an address and port belong to: the first by name where several claim them."""
     for key, protocol in pushed(db, view).ports.get(port, ()):
         found = service(db, key)
-        if found is None or (protocol.is_http and not (view.relays and is_relayed(db, view, key, port))):
+        if found is None or (protocol.is_http and not _stands_alone(db, view, key, port)):
             continue
         if address in own_addresses(db, found, port):
             return key
     return None
+
+
+def _stands_alone(db: Database, view: OutboundView, key: ServiceKey, port: int) -> bool:
+    """Whether an HTTP port is not one of the many that its number's shared listener parses."""
+    return is_held_by_address(db, view, key, port) or (view.relays and is_relayed(db, view, key, port))
 
 
 @query
@@ -149,6 +155,8 @@ def own_addresses(db: Database, found: Service, port: int) -> tuple[str, ...]:
 def _own_chains(
     db: Database, view: OutboundView, found: Service, port: ServicePort
 ) -> tuple[HttpChain | TcpChain, ...]:
+    if port.protocol.is_http and is_held_by_address(db, view, found.key, port.number):
+        return (HttpChain(table_of(found.key.host, port.number)),)
     if port.protocol.is_http:
         own = WeightedTarget(outbound(port.number, found.key.host, ""), 1)
         return (TcpChain((own,), name_of(found), origin=found.origin, carries_http=True),)
@@ -181,13 +189,6 @@ def _stream_chains(db: Database, view: OutboundView, found: Service, port: Servi
                 return tuple(_first_of_each(chains))
     own = WeightedTarget(outbound(port.number, found.key.host, ""), 1)
     return tuple(_first_of_each([*chains, TcpChain((own,), name, origin=found.origin)]))
-
-
-def stream_targets(rule: TcpRule, place: Callable[[Target], str]) -> tuple[WeightedTarget, ...]:
-    """The clusters of a rule of connections; a single target takes everything whatever its weight says."""
-    if len(rule.targets) == 1:
-        return (WeightedTarget(place(rule.targets[0]), 1),)
-    return tuple(WeightedTarget(place(target), target.weight) for target in rule.targets if target.weight)
 
 
 def server_names(hosts: tuple[str, ...]) -> tuple[str, ...]:

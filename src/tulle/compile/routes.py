@@ -11,8 +11,10 @@ from msgspec import structs
 from tulle.compile.addresses import singles
 from tulle.compile.destinations import destinations_for, treatment
 from tulle.compile.keyed import pushed
+from tulle.compile.precedence import ordered
 from tulle.compile.scope import (
     MESH,
+    is_destination_routed,
     mesh_routes,
     routes_of,
     service_found,
@@ -20,10 +22,11 @@ from tulle.compile.scope import (
     service_ports_in,
     service_table,
 )
+from tulle.compile.sending import send_to
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import service, services_in
+from tulle.dialects.routing import route_set
 from tulle.engine import Database, query
 from tulle.model.intent import (
     Forward,
@@ -75,9 +78,9 @@ def virtual_host(db: Database, view: OutboundView, port: int, host: str) -> Virt
     """One host on one port. Depends on that host's service, routes and destinations only."""
     key = service_of(db, view.cluster, view.namespace, host)
     found = service(db, key) if key else None
-    chosen = _route_set(db, view, host)
-    routes = tuple(_mesh_routes_of(db, view, port, chosen)) if chosen else ()
-    origins = tuple(item.origin for item in (found, chosen) if item)
+    chosen = _route_sets(db, view, port, host)
+    routes = tuple(_mesh_routes_of(db, view, port, chosen))
+    origins = tuple(item.origin for item in (found, *chosen) if item)
     if not routes:  # no rule is for this port and client: as if there were none (Istio)
         routes = (_straight_to(found, port),) if found else unknown_host(db).routes
     lost = names_lost(db, view, port, host)
@@ -173,18 +176,6 @@ def rules_to_routes(
                 return
 
 
-def send_to(forward: Forward, place: Callable[[Target], str]) -> Send:
-    """The clusters of a rule's targets; a single target takes everything whatever its weight says."""
-    if len(forward.targets) == 1:
-        target = forward.targets[0]
-        return Send((WeightedTarget(place(target), 1, target.policies),))
-    return Send(
-        tuple(
-            WeightedTarget(place(target), target.weight, target.policies) for target in forward.targets if target.weight
-        )
-    )
-
-
 def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], str]:
     """Cluster names for targets: an absent port means the service's only one, or the one the request came for.
 
@@ -210,17 +201,38 @@ def placer(db: Database, view: OutboundView, port: int) -> Callable[[Target], st
 @query
 def is_routed(db: Database, view: OutboundView, port: int, host: str) -> bool:
     """Whether HTTP rules are in force for a client's requests to a host's port."""
-    chosen = _route_set(db, view, host)
-    return chosen is not None and next(_mesh_routes_of(db, view, port, chosen), None) is not None
+    return next(_mesh_routes_of(db, view, port, _route_sets(db, view, port, host)), None) is not None
 
 
-def _route_set(db: Database, view: OutboundView, host: str) -> RouteSet | None:
-    """The first of the host with HTTP rules: sidecars do not merge (Istio)."""
-    keys = routes_of(db, view.cluster, view.namespace, host)
-    return next((found for key in keys if (found := route_set(db, key)) and found.http), None)
+def _route_sets(db: Database, view: OutboundView, port: int, host: str) -> tuple[RouteSet, ...]:
+    """The first of the host with HTTP rules, as sidecars do not merge (Istio); or all of one namespace that are by precedence."""
+    found = [
+        one for key in routes_of(db, view.cluster, view.namespace, host) if (one := route_set(db, key)) and one.http
+    ]
+    usable = [one for one in found if not one.by_precedence or is_parent(one, host, port)]
+    if not usable or not usable[0].by_precedence:
+        return tuple(usable[:1])
+    place = usable[0].key.namespace
+    return tuple(one for one in usable if one.by_precedence and one.key.namespace == place)
 
 
-def _mesh_routes_of(db: Database, view: OutboundView, port: int, found: RouteSet) -> Iterator[Route]:
+@query
+def is_held_by_address(db: Database, view: OutboundView, key: ServiceKey, port: int) -> bool:
+    """Whether routes in force for a port are for the service as a destination: any Host header leads to them.
+
+    On-demand sidecars know every destination by its address already.
+    """
+    if view.is_on_demand or not is_destination_routed(db, view.cluster, view.namespace, key.host):
+        return False
+    return any(one.by_precedence for one in _route_sets(db, view, port, key.host))
+
+
+def is_parent(found: RouteSet, host: str, port: int) -> bool:
+    """Whether a route set is for a port of a service as its destination."""
+    return any(one.host == host and one.port in (None, port) for one in found.parents)
+
+
+def _mesh_routes_of(db: Database, view: OutboundView, port: int, found: tuple[RouteSet, ...]) -> Iterator[Route]:
     def accepts(match: HttpMatch) -> bool:
         return (
             match.port in (None, port)
@@ -229,7 +241,11 @@ def _mesh_routes_of(db: Database, view: OutboundView, port: int, found: RouteSet
             and selects(match.source_labels, view.labels)
         )
 
-    yield from rules_to_routes(found.http, accepts, placer(db, view, port))
+    place = placer(db, view, port)
+    if found and found[0].by_precedence:
+        yield from ordered(((one, "") for one in found), place, port, "http")
+    for one in found[:1]:
+        yield from rules_to_routes(() if one.by_precedence else one.http, accepts, place)
 
 
 def _straight_to(found: Service, port: int) -> Route:

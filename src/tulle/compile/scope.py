@@ -4,15 +4,15 @@ Every table here holds names only, so that an edit of what a name means is cut o
 where two things claim one host the client's own namespace wins, then the oldest, then the name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
 from tulle.dialects.istio.destination_rule import destination, destinations_in
-from tulle.dialects.istio.virtual_service import route_set, route_sets_in
 from tulle.dialects.kubernetes import namespaces, services_in
+from tulle.dialects.routing import route_set, route_sets_in
 from tulle.engine import Database, gate, query
-from tulle.model.intent import PortProtocol
+from tulle.model.intent import PortProtocol, RouteSet
 from tulle.model.keys import ObjectKey, ServiceKey, covers
 
 NOBODY = ""
@@ -54,6 +54,8 @@ class Claim(Struct, frozen=True):
     hosts: tuple[str, ...]
     exported_to: tuple[str, ...]
     gateways: tuple[str, ...] = ()
+    by_precedence: bool = False
+    """One of several that are merged; where another claims the host as a whole, that comes first."""
 
 
 class HostTable(Struct, frozen=True):
@@ -165,10 +167,16 @@ def routes_of(db: Database, cluster: str, namespace: str, host: str) -> tuple[Ob
 @gate
 def route_claims_in(db: Database, cluster: str, namespace: str) -> tuple[Claim, ...]:
     """Which hosts the route sets of a namespace claim."""
-    return tuple(
-        Claim(item.key, item.created, item.hosts, item.exported_to, item.gateways)
-        for item in route_sets_in(db, cluster, namespace)
-    )
+    return tuple(claim for item in route_sets_in(db, cluster, namespace) for claim in _claims(item))
+
+
+def _claims(item: RouteSet) -> Iterator[Claim]:
+    """One claim, and for each service that is its parent one more: of the service's namespace for all, of another for its own."""
+    gateways = tuple(name for name in item.gateways if name != MESH) if item.parents else item.gateways
+    yield Claim(item.key, item.created, item.hosts, item.exported_to, gateways, item.by_precedence)
+    for one in item.parents:
+        clients = item.exported_to if one.namespace == item.key.namespace else (item.key.namespace,)
+        yield Claim(item.key, item.created, (one.host,), clients, (MESH,), by_precedence=True)
 
 
 @query
@@ -186,13 +194,36 @@ def mesh_routes(db: Database, cluster: str, namespace: str) -> HostTable:
 @query
 def gateway_routes(db: Database, cluster: str, gateway: str) -> HostTable:
     """Route sets bound to one gateway (`namespace/name`), by host."""
-    claims = [
-        claim
+    return _by_host(list(_claims_by_gateway(db, cluster).get(gateway, ())), "")
+
+
+@query
+def _claims_by_gateway(db: Database, cluster: str) -> Mapping[str, tuple[Claim, ...]]:
+    found: dict[str, list[Claim]] = {}
+    for place in namespaces(db, cluster):
+        for claim in route_claims_in(db, cluster, place):
+            for gateway in claim.gateways:
+                if gateway != MESH:
+                    found.setdefault(gateway, []).append(claim)
+    return {gateway: tuple(claims) for gateway, claims in found.items()}
+
+
+@query
+def destinations_routed(db: Database, cluster: str, namespace: str) -> frozenset[str]:
+    """Hosts whose routes are for the service as a destination, whatever name it is called by."""
+    return frozenset(
+        host
         for place in namespaces(db, cluster)
         for claim in route_claims_in(db, cluster, place)
-        if gateway in claim.gateways
-    ]
-    return _by_host(claims, "")
+        if claim.by_precedence and MESH in claim.gateways and is_visible(claim.exported_to, namespace)
+        for host in claim.hosts
+    )
+
+
+@query
+def is_destination_routed(db: Database, cluster: str, namespace: str, host: str) -> bool:
+    """Whether one host's routes are. Cuts off what happens to others."""
+    return host in destinations_routed(db, cluster, namespace)
 
 
 @gate
@@ -255,11 +286,13 @@ def _own_first(places: Iterable[str], own: str) -> list[str]:
 
 
 def _by_host(claims: list[Claim], own: str) -> HostTable:
-    claims.sort(key=lambda claim: (claim.key.namespace != own, claim.created, claim.key))
+    claims.sort(key=lambda claim: (claim.key.namespace != own, claim.by_precedence, claim.created, claim.key))
     found: dict[str, list[ObjectKey]] = {}
     for claim in claims:
         for host in claim.hosts:
-            found.setdefault(host, []).append(claim.key)
+            keys = found.setdefault(host, [])
+            if claim.key not in keys:
+                keys.append(claim.key)
     exact = {host: tuple(keys) for host, keys in found.items() if not host.startswith("*")}
     wild = sorted((host for host in found if host.startswith("*")), key=lambda host: (-len(host), host))
     return HostTable(exact, tuple((host, tuple(found[host])) for host in wild))

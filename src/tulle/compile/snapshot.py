@@ -16,7 +16,7 @@ from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
 from tulle.compile.onlookers import onlooker
-from tulle.compile.scope import service_ports_in, service_table, services_seen
+from tulle.compile.scope import destinations_routed, service_ports_in, service_table, services_seen
 from tulle.compile.views import GatewayView, OutboundView, View
 from tulle.dialects.inputs import settings
 from tulle.engine import Database, query
@@ -161,14 +161,16 @@ def namespace_listeners(db: Database, view: OutboundView, place: str) -> Resourc
 
 @query
 def sniffed_ports(db: Database, view: OutboundView) -> tuple[tuple[ServiceKey, int], ...]:
-    """Service ports whose protocol is found out per connection."""
+    """Service ports with a table of their own: the protocol is found out per connection, or routes are by destination."""
     table = service_table(db, view.cluster, view.namespace)
+    routed = destinations_routed(db, view.cluster, view.namespace)
     return tuple(
         sorted(
             (key, port)
             for port, found in table.ports.items()
             for key, protocol in found
             if protocol is PortProtocol.AUTO
+            or (protocol.is_http and key.host in routed and routes.is_held_by_address(db, view, key, port))
         )
     )
 

@@ -11,9 +11,9 @@ from msgspec import Struct
 from tulle.compile.depth import depth_rules
 from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
-from tulle.dialects.istio.gateway import gateways
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.dialects.kubernetes.discovery import is_on_demand
+from tulle.dialects.routing import gateways
 from tulle.engine import Database, query
 from tulle.model.intent import Depth, Workload
 from tulle.model.keys import Labels, WorkloadKey, selects

@@ -1,5 +1,6 @@
 """Route configurations and virtual hosts. Virtual hosts are resources of their own (docs/facts/envoy.md §1)."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ from tulle.compile.envoy.filters import enforced
 from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER, PEER_VALUE
 from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import Route, RouteTable, Send, VirtualHost, WeightedTarget
+from tulle.model.plan import UNRESOLVED, Route, RouteTable, Send, VirtualHost, WeightedTarget
 from tulle.policies import KINDS
 from tulle.policies.fragments import ClusterOf, RouteFragment
 from tulle.xds import api
@@ -17,6 +18,7 @@ from tulle.xds.schema import to_any
 
 _MAX_BODY = 1 << 20
 """Bytes of a direct response, as Istio allows; Envoy alone takes 4096."""
+_MISSING_CODES = {503: "SERVICE_UNAVAILABLE", 404: "NOT_FOUND", 500: "INTERNAL_SERVER_ERROR"}
 _REDIRECT_CODES = {301: 0, 302: 1, 303: 2, 307: 3, 308: 4}
 
 
@@ -75,7 +77,7 @@ def route(plan: Route, settings: MeshSettings, cluster_of: ClusterOf) -> "api.Ro
         case Send():
             fields["route"] = _forward(plan, plan.action, fragments)
         case Redirect():
-            fields["redirect"] = _redirect(plan.action)
+            fields["redirect"] = _redirect(plan.match, plan.action)
         case Respond():
             body = api.DataSource(inline_string=plan.action.body) if plan.action.body else None
             fields["direct_response"] = api.DirectResponseAction(status=plan.action.status, body=body)
@@ -107,6 +109,8 @@ def _forward(plan: Route, send: Send, fragments: list[RouteFragment]) -> "api.Ro
         action["cluster"] = send.targets[0].cluster
     else:
         action["weighted_clusters"] = api.WeightedCluster(clusters=[_weighted(target) for target in send.targets])
+    if any(target.cluster == UNRESOLVED for target in send.targets):
+        action["cluster_not_found_response_code"] = _MISSING_CODES[send.missing]
     if plan.rewrite:
         action.update(_rewrite(plan.match, plan.rewrite))
     return api.RouteAction(**action)
@@ -144,6 +148,8 @@ def _path(path: StringMatch | None) -> dict[str, Any]:
             return {"path": path.value, "case_sensitive": case}
         case MatchKind.REGEX:
             return {"safe_regex": _regex(path)}
+        case MatchKind.SEGMENTS if path.value != "/":
+            return {"path_separated_prefix": path.value, "case_sensitive": case}
         case _:
             return {"prefix": path.value, "case_sensitive": case}
 
@@ -189,14 +195,30 @@ def _rewrite(match: HttpMatch, rewrite: Rewrite) -> dict[str, Any]:
             pattern=api.RegexMatcher(regex=match.path.value), substitution=rewrite.path
         )
     elif rewrite.path:
-        fields["prefix_rewrite"] = rewrite.path
+        fields.update(_other_prefix(match, rewrite.path))
     return fields
 
 
-def _redirect(plan: Redirect) -> "api.RedirectAction":
+def _other_prefix(match: HttpMatch, to: str) -> dict[str, Any]:
+    """Another prefix. Where segments were matched the slash after them stays one slash, whichever side it was written on."""
+    path = match.path
+    if path is None or path.kind is not MatchKind.SEGMENTS:
+        return {"prefix_rewrite": to}
+    kept = to.rstrip("/")
+    if path.value == "/":
+        return {"prefix_rewrite": f"{kept}/"}
+    if kept:
+        return {"prefix_rewrite": kept}
+    pattern = api.RegexMatcher(regex=f"^{re.escape(path.value)}/*")
+    return {"regex_rewrite": api.RegexMatchAndSubstitute(pattern=pattern, substitution="/")}
+
+
+def _redirect(match: HttpMatch, plan: Redirect) -> "api.RedirectAction":
     fields: dict[str, Any] = {"response_code": _REDIRECT_CODES.get(plan.code, 0)}
-    if plan.path:
-        fields["prefix_rewrite" if plan.prefix_path else "path_redirect"] = plan.path
+    if plan.path and plan.prefix_path:
+        fields.update(_other_prefix(match, plan.path))
+    elif plan.path:
+        fields["path_redirect"] = plan.path
     if plan.authority:
         fields["host_redirect"] = plan.authority
     if plan.scheme:
