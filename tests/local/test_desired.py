@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tulle.dialects.kubernetes.injection import Role
 from tulle.dialects.kubernetes.secret import SecretMaterial, secret_material
@@ -14,6 +15,7 @@ from tulle.local.containers import Launch, Subject, World, launch
 from tulle.local.desired import capture_of, workloads
 from tulle.local.fabric.wire import NO_CAPTURE
 from tulle.local.manifests import Container
+from tulle.local.published import Seen, by_urgency
 from tulle.model.keys import ObjectKey
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem
@@ -194,3 +196,33 @@ def test_what_is_missing_is_named(fields: dict[str, Any], what: str) -> None:
     found = launched({"command": ["sleep"], **fields})
     assert isinstance(found, Problem)
     assert (found.code, dict(found.arguments)["what"]) == ("TUL0902", what)
+
+
+URGENCY = """
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+"""
+
+
+def test_who_can_be_called_starts_before_who_cannot(tmp_path: Path) -> None:
+    """Gateways, then one pod of every Service, then further ones, then those that nobody calls."""
+    (tmp_path / "s.yaml").write_text(URGENCY)
+    web = read(tmp_path)
+    source = FileSource([tmp_path], reader=manifests.read)
+    source.reload()
+    services = [found for key, found in source.objects.items() if key.kind == "Service"]
+    gateway = replace(web, role=Role.GATEWAY)
+
+    def seen(uid: str, workload: Any, app: str) -> Seen:
+        return Seen(uid, uid, "10.0.0.1", workload, {"app": app}, "Pending", is_ready=False, created="")
+
+    pods = [
+        seen("bot", web, "bot"),
+        seen("web-1", web, "web"),
+        seen("web-2", web, "web"),
+        seen("edge", gateway, "edge"),
+    ]
+    assert by_urgency(services, pods) == ["edge", "web-1", "web-2", "bot"]
+    assert by_urgency([], pods) == ["edge", "bot", "web-1", "web-2"]

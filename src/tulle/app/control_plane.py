@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 LONGEST_WAIT_S = 300.0
 HOUSEKEEPING_S = 1.0
 _AGAIN_S = 1.0
+PROXIES_FIRST_S = 1.0
+_LOOK_S = 0.02
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
 LEARNED_S = 5.0
@@ -122,20 +124,24 @@ class ControlPlane:
     async def open(self) -> None:
         """Load, compile, serve the pods there are, and follow what changes. Raises OSError and what identity raises."""
         started = monotonic()
-        self.world.load(self.settings.mesh())
-        self.credentials.start(self.pushing)
-        if self.settings.discovery == "full":
-            self.pushing.warm(self.settings.cluster)
-        await self._after_edit(Edited(frozenset(), secrets_changed=False))
-        gc.collect()
-        gc.freeze()  # what was loaded lives as long as the process; the collector need not walk it again
+        gc.disable()
+        try:
+            self.world.load(self.settings.mesh())
+            self.credentials.start(self.pushing)
+            if self.settings.discovery == "full":
+                self.pushing.warm(self.settings.cluster)
+            await self._after_edit(Edited(frozenset(), secrets_changed=False))
+        finally:
+            gc.freeze()  # what was loaded lives as long as the process: the collector need not walk it, now or later
+            gc.enable()
         for source in (self.world.config, self.world.runtime):
             if source is not None:
                 self._keep(self._follow(source))
         self._keep(self._housekeeping())
         self._is_open = True
         if self._run is not None:
-            # Proxies can connect by now. Importing the web server takes longer than all of the above: in a thread.
+            # Importing the web server takes longer than all of the above: after the proxies, and in a thread.
+            await self._proxies_first()
             admin = await asyncio.to_thread(import_module, "tulle.serve.admin")
             self._admin = admin.AdminServer(admin.application(self))
             await self._admin.open_unix(self._run / "admin.sock")
@@ -149,6 +155,16 @@ class ControlPlane:
             pods=len(self.fleet.seats),
             milliseconds=round((monotonic() - started) * 1000),
         )
+
+    async def _proxies_first(self) -> None:
+        """Wait until every pod's proxy has its configuration, for a second at most."""
+        deadline = monotonic() + PROXIES_FIRST_S
+        while monotonic() < deadline and not self._all_served():  # noqa: ASYNC110 - seats come and go meanwhile
+            await asyncio.sleep(_LOOK_S)
+
+    def _all_served(self) -> bool:
+        fleet = self.fleet
+        return all(any(client.is_synced for client in fleet.of_seat(uid)) for uid in fleet.seats)
 
     async def close(self) -> None:
         """Let go of sockets, timers and the state directory. Proxies keep what they have."""

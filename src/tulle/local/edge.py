@@ -61,11 +61,11 @@ class Edge:
         temporary.rename(target)
 
     async def start(self, gate: asyncio.Semaphore) -> None:
-        """Start both, each when the gate lets it, and keep them; `publish` must have been called."""
+        """Start both when the gate lets them, and keep them; `publish` must have been called."""
         loop = asyncio.get_running_loop()
-        for begin, admin in ((self._start_inner, "fabric-admin.sock"), (self._start_host, "host-admin.sock")):
-            async with gate:
-                await begin()
+        async with gate:
+            await asyncio.gather(self._start_inner(), self._start_host())
+            for admin in ("fabric-admin.sock", "host-admin.sock"):
                 await envoys.awake(self._places.edge / admin)
         self._keepers = [loop.create_task(self._keep_host()), loop.create_task(self._keep_inner())]
 

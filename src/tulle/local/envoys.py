@@ -59,7 +59,7 @@ async def live(admin: Path, control: Path | None = None) -> None:
 
     `control`: where its control plane will listen. To look there costs nothing, to ask every Envoy does while all start.
     """
-    while control is not None and not control.exists():  # noqa: ASYNC110 - it is another process that makes it
+    while control is not None and not control.exists():  # noqa: ASYNC110, ASYNC240 - made by another process
         await asyncio.sleep(_POLL)
     pause = _POLL
     while not await is_live(admin):

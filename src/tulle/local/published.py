@@ -54,6 +54,20 @@ def runtime(pods: Iterable[Seen], services: Iterable[Object], addresses: Book) -
     return msgspec.json.encode({"apiVersion": "v1", "kind": "List", "items": items})
 
 
+def by_urgency(services: Iterable[Object], pods: Sequence[Seen]) -> list[str]:
+    """The order in which to start pods, by uid: gateways, one pod of every Service, further ones, whom nobody calls."""
+    behind = [selected(found, pods, only_ready=False) for found in services]
+    called = {pod.uid for found in behind for pod in found}
+    first = {found[0].uid for found in behind if found}
+
+    def rank(pod: Seen) -> int:
+        if pod.workload.role is Role.GATEWAY:
+            return 0
+        return 1 if pod.uid in first else 2 if pod.uid in called else 3
+
+    return [pod.uid for pod in sorted(pods, key=rank)]
+
+
 def needs_address(found: Object) -> bool:
     """Whether a Service gets a cluster IP from us."""
     service: Service = found.spec

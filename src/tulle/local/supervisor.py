@@ -120,10 +120,10 @@ class Supervisor:
         except FabricError as error:
             raise RefusedError(refusal("TUL0913", reason=error.strerror or str(error))) from error
         self._mark("fabric ready")
-        # What requests from outside need comes first: the edge, then gateways.
+        # What requests from outside need comes first: the edge, then gateways, then who can be called.
         self._background(self.open_edge(envoy, self._around.gate))
-        for pod in sorted(self.pods.values(), key=lambda pod: pod.workload.role is not Role.GATEWAY):
-            pod.take(Begin())
+        for uid in published.by_urgency(self.services(), self.seen()):
+            self.pods[uid].take(Begin())
         await self.start_dns()
         self._is_open = True
         self._describe()
@@ -162,7 +162,7 @@ class Supervisor:
             trust_domain=self.wishes.trust_domain,
             mark=self._mark,
             extra_env=self.extra_environment,
-            gate=asyncio.Semaphore(max(2, os.cpu_count() or 1)),
+            gate=asyncio.Semaphore(max(1, (os.cpu_count() or 1) - 1)),
         )
 
     def _world(self, workload: Workload) -> World:

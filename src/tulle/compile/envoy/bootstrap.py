@@ -97,7 +97,7 @@ def sidecar(
     """
     return {
         **({} if resolver is None else {"typed_dns_resolver_config": _cares(resolver)}),
-        **proxy(node, _xds_by_socket(), admin_socket),
+        **proxy(node, _xds_by_socket(), admin_socket, longest_pause=_SOCKET_PAUSE),
         "cluster_manager": {
             "upstream_bind_config": {
                 "socket_options": [
@@ -114,8 +114,15 @@ def proxy(
     admin_socket: str,
     listeners: Iterable[Json] = (),
     clusters: Iterable[Json] = (),
+    *,
+    longest_pause: str | None = None,
 ) -> Json:
-    """What every proxy of a mesh begins with; `xds` is the cluster named xds-grpc, listeners and clusters are its own."""
+    """What every proxy of a mesh begins with; `xds` is the cluster named xds-grpc, listeners and clusters are its own.
+
+    `longest_pause` is that between two attempts to reach the control plane.
+    """
+    reconnect = {"base_interval": _RECONNECT_AFTER, "max_interval": longest_pause or _NETWORK_PAUSE}
+    stream = {"cluster_name": "xds-grpc", "retry_policy": {"retry_back_off": reconnect}}
     app = dict(node.labels).get("app", node.workload)
     return {
         "node": {"id": node.id, "cluster": f"{app}.{node.namespace}", "metadata": node.metadata},
@@ -125,7 +132,7 @@ def proxy(
                 "api_type": "DELTA_GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc", "retry_policy": _RECONNECT}}],
+                "grpc_services": [{"envoy_grpc": stream}],
             },
             "cds_config": _ADS,
             "lds_config": _ADS,
@@ -287,8 +294,11 @@ _UNLIMITED: Final[Mapping[str, Any]] = {
     ]
 }
 """Envoy's own limit of 1024 connections a cluster would reset callers of a published port; the listener's limit protects."""
-_RECONNECT: Final[Mapping[str, Any]] = {"retry_back_off": {"base_interval": "0.025s", "max_interval": "2s"}}
+_RECONNECT_AFTER: Final = "0.025s"
 """A sidecar that is up before the control plane must not wait for Envoy's usual half a second to thirty."""
+_SOCKET_PAUSE: Final = "0.25s"
+"""Longest pause between two looks for a socket of this machine, which cost next to nothing."""
+_NETWORK_PAUSE: Final = "2s"
 _ISTIO_METRICS: Final[Mapping[str, Any]] = {
     "name": "envoy.bootstrap.wasm",
     "typed_config": {
