@@ -6,9 +6,12 @@ Needs every dialect, so it stands beside them. Never refuses anything: order of 
 from collections.abc import Callable
 from typing import Final
 
+from tulle.dialects.analysis.gateway_api import listener_problems, listener_set_problems, route_problems
 from tulle.dialects.analysis.gateways import gateway_problems
 from tulle.dialects.analysis.routes import destination_problems, route_set_problems
 from tulle.dialects.analysis.security import authorization_problems, peer_authentication_problems
+from tulle.dialects.gateway_api.names import ROUTE_KINDS
+from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.kubernetes.depth import depth_problems
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey
@@ -22,6 +25,9 @@ _ANALYSES: Final[dict[tuple[str, str], Callable[[Database, ObjectKey], tuple[Pro
     ("networking.istio.io", "Gateway"): gateway_problems,
     ("security.istio.io", "PeerAuthentication"): peer_authentication_problems,
     ("security.istio.io", "AuthorizationPolicy"): authorization_problems,
+    (GROUP, "Gateway"): listener_problems,
+    (GROUP, "ListenerSet"): listener_set_problems,
+    **{(GROUP, kind): route_problems for kind in ROUTE_KINDS},
 }
 
 
