@@ -64,7 +64,7 @@ def manifests(names: Sequence[str], namespace: str = "default") -> Manifests:
     documents: list[Document] = []
     findings: list[Finding] = []
     for name in names:
-        for file, text in _texts(name, findings):
+        for file, text in texts(name, findings):
             found = read_text(file, text, namespace)
             documents += found.documents
             findings += found.findings
@@ -205,7 +205,8 @@ def _is_manifest(path: Path) -> bool:
     return path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _texts(name: str, findings: list[Finding]) -> Iterator[tuple[str, str]]:
+def texts(name: str, findings: list[Finding]) -> Iterator[tuple[str, str]]:
+    """File and text of everything a `-f` names; what cannot be read is a finding."""
     if name == STDIN:
         yield STDIN, sys.stdin.read(MAX_FILE_BYTES)
         return
