@@ -40,6 +40,7 @@ cluster-down: $(READY) ## take it down, dead or alive; ALL=1: all of them
 	@PYTHONPATH=tests/cluster $(BIN)/python -m kubelab down --name "$(or $(NAME),dev)" $(if $(ALL),--all)
 
 bench: $(READY) ## measure everything, keep the results (needs Go and Rust; about 25 minutes on a quiet machine)
+	@$(BIN)/python -m bench first-answer --save
 	@$(BIN)/python -m bench control-plane --grid default --save
 	@$(BIN)/python -m bench control-plane --grid on-demand --save
 	@$(BIN)/python -m bench control-plane --grid large --save

@@ -8,10 +8,11 @@ import signal
 import sys
 from typing import NoReturn
 
-from bench import control_plane, data_path, endurance, filter_cost, page, results, sidecar_memory
+from bench import control_plane, data_path, endurance, filter_cost, first_answer, page, results, sidecar_memory
 from bench.building import CannotMeasureError
 
-MEASURED = {module.NAME: module for module in (control_plane, sidecar_memory, data_path, filter_cost, endurance)}
+_MODULES = (first_answer, control_plane, sidecar_memory, data_path, filter_cost, endurance)
+MEASURED = {module.NAME: module for module in _MODULES}
 
 
 def main() -> int:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import control_plane, data_path, filter_cost, istiod, promises, results, sidecar_memory
+from bench import control_plane, data_path, filter_cost, first_answer, istiod, promises, results, sidecar_memory
 from bench.machine import ROOT
 from bench.results import Row
 
 PAGE = ROOT / "docs" / "performance.md"
-NAMES = (control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME)
+NAMES = (first_answer.NAME, control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME)
 _HEAD = """\
 # What tulle costs
 
@@ -28,6 +28,7 @@ def page(found: promises.Results) -> str:
     parts = [
         _HEAD,
         _promises(found),
+        _first_answer(found.get(first_answer.NAME, ())),
         _control_plane(found.get(control_plane.NAME, ())),
         _sidecars(found.get(sidecar_memory.NAME, ())),
         _data_path(found.get(data_path.NAME, ())),
@@ -40,6 +41,18 @@ def _promises(found: promises.Results) -> str:
     words = {True: "kept", False: "**not kept**", None: "not measured"}
     rows = [(one.what, one.limit, one.measured or "-", words[one.is_kept]) for one in promises.verdicts(found)]
     return f"## Promises\n\n{_table(('what', 'promised', 'measured', ''), rows)}\nFractions are shares of istiod's figure.\n"
+
+
+def _first_answer(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    return f"""\
+## From nothing to the first page
+
+Bookinfo, nine pods behind sidecars and a gateway: from executing `tulle up` to the first whole page at the gateway, timed by another
+process; every hop of it mTLS. *seconds* is the middle of the rounds, *CPU* that of all processes of the mesh until then.
+
+{_table(first_answer.HEAD, map(first_answer.cells, rows))}{_where(rows[0])}"""
 
 
 def _control_plane(rows: Sequence[Row]) -> str:
