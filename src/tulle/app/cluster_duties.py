@@ -6,18 +6,19 @@ Adapters with a `settle` each, called again and again; each writes only what cha
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
 
 from tulle.kube.access import Access
-from tulle.kube.errors import KubeError, Refused
+from tulle.kube.discovery import Resource
+from tulle.kube.errors import KubeError
+from tulle.kube.writing import FIELD_OWNER, Writer
 from tulle.serve import logs
 
 ROOT_MAP = "tulle-ca-root-cert"
 ROOT_FILE = "root-cert.pem"
-MANAGER = "tulle"
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 OURS: Mapping[str, str] = {"app.kubernetes.io/managed-by": "tulle", "app.kubernetes.io/part-of": "tulle"}
 NO_ROOTS_IN = frozenset(("kube-system", "kube-public", "kube-node-lease"))
 """Nothing is injected there."""
@@ -29,49 +30,27 @@ _AGAIN_S = 600.0
 """What was written is written again after this, for those who deleted it."""
 
 
-async def applied(access: Access, path: str, document: Mapping[str, object]) -> None:
-    """Server-side apply: what we say stands, whatever stood there. Raises Refused and Unreachable."""
-    query = {"fieldManager": MANAGER, "force": "true"}
-    await access.send("PATCH", path, query=query, body=msgspec.json.encode(document), content_type=_APPLY)
-
-
 class TrustRoots:
     """The ConfigMap from which sidecars read whom to trust before they have met us."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._written: dict[tuple[str, str], tuple[bytes, float]] = {}
-        """By name and uid of the namespace: one of the same name may come again."""
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._known: Mapping[str, str] = {}
+        self._said_at = 0.0
 
-    async def settle(self, namespaces: Mapping[str, str], pem: bytes, now: float) -> int:
-        """Bring every namespace (name -> uid) up to date; how many were written. A refusal is told and tried again."""
-        wanted = {(name, uid) for name, uid in namespaces.items() if name not in NO_ROOTS_IN}
-        self._written = {one: what for one, what in self._written.items() if one in wanted}
-        written = 0
-        for one in sorted(wanted):
-            last, at = self._written.get(one, (b"", 0.0))
-            if last == pem and now < at + _AGAIN_S:
-                continue
-            try:
-                await self._write(one[0], pem)
-            except Refused as refused:
-                # A namespace that is being deleted takes nothing new.
-                if refused.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
-                    raise
-                logs.event(logging.WARNING, "trust root not written", namespace=one[0], error=str(refused))
-            self._written[one] = (pem, now)
-            written += 1
-        return written
-
-    async def _write(self, namespace: str, pem: bytes) -> None:
-        path = f"/api/v1/namespaces/{namespace}/configmaps/{ROOT_MAP}"
-        document = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": ROOT_MAP, "namespace": namespace, "labels": OURS},
-            "data": {ROOT_FILE: pem.decode()},
-        }
-        await applied(self._access, path, document)
+    def settle(self, namespaces: Mapping[str, str], pem: bytes, now: float) -> None:
+        """Wish it in every namespace (name -> uid) where something may be injected."""
+        for name, uid in self._known.items():
+            if namespaces.get(name) != uid:
+                self._writer.forget(CONFIG_MAPS, name, ROOT_MAP)
+        self._known = namespaces
+        if now > self._said_at + _AGAIN_S:
+            self._said_at = now
+            for name in namespaces:
+                self._writer.forget(CONFIG_MAPS, name, ROOT_MAP)
+        for name in sorted(namespaces.keys() - NO_ROOTS_IN):
+            metadata = {"name": ROOT_MAP, "namespace": name, "labels": OURS}
+            self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": {ROOT_FILE: pem.decode()}})
 
 
 class _Meta(Struct):
@@ -114,7 +93,9 @@ class Replicas:
         """Say how far we are, if that changed or was said long ago, and hear the others. Raises Refused and Unreachable."""
         now = datetime.now(UTC)
         if (bundle, streams) != self._said or now > self._said_at + FRESH / 3:
-            await applied(self._access, f"{self._path}/{self._lease}", self._document(bundle, streams, now))
+            query = {"fieldManager": FIELD_OWNER, "force": "true"}
+            body = msgspec.json.encode(self._document(bundle, streams, now))
+            await self._access.send("PATCH", f"{self._path}/{self._lease}", query=query, body=body, content_type=_APPLY)
             self._said, self._said_at = (bundle, streams), now
         body = await self._access.get(self._path, {"labelSelector": f"{REPLICA_LABEL}=true"})
         self._others = tuple(

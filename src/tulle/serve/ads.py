@@ -65,15 +65,28 @@ class OpenDoor(Struct, frozen=True):
 Door = PodDoor | CertificateDoor | TokenDoor | OpenDoor
 
 
-class Proven(Struct, frozen=True):
-    """Whose a token is: a pod that lives, as the API says."""
+class Proven(Protocol):
+    """Whose a token is: a pod that lives, as the API says (`kube.reviewing.Proven`)."""
 
-    uid: str
-    pod: str
-    namespace: str
-    service_account: str
-    expires_at: float
-    """Unix seconds: the stream ends then."""
+    @property
+    def uid(self) -> str:
+        """Of the pod."""
+
+    @property
+    def pod(self) -> str:
+        """Its name."""
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+
+    @property
+    def service_account(self) -> str:
+        """What it runs as."""
+
+    @property
+    def expires_at(self) -> float:
+        """Unix seconds: the stream ends then."""
 
 
 class Reviewer(Protocol):
