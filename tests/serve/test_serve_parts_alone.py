@@ -86,6 +86,19 @@ def test_the_vault_gives_each_identity_its_own() -> None:
     assert read(shelf["kubernetes://shop/cert"]) is None  # type: ignore[index]
 
 
+def test_a_granted_secret_is_of_one_gateway_as_long_as_it_is_granted() -> None:
+    made, names = vault(), ["kubernetes://shop/cert"]
+    elsewhere = Entitled("uid-3", "front", is_gateway=True)
+    shelf = made.shelf(elsewhere, names, granted=names)
+    assert set(shelf) == {ROOTS, *names}
+    ref = shelf["kubernetes://shop/cert"]  # type: ignore[index]
+    assert b"the private key" in (made.reader(elsewhere)(ref) or b"")
+    for other in (Entitled("uid-4", "front", is_gateway=True), Entitled("uid-3", "front", is_gateway=False)):
+        assert made.reader(other)(ref) is None
+    assert set(made.shelf(elsewhere, names)) == {ROOTS}
+    assert made.reader(elsewhere)(ref) is None
+
+
 def test_the_vault_does_not_show_itself() -> None:
     made = vault()
     assert "the private key" not in repr(made) + repr(vars(made)) + str(

@@ -140,7 +140,7 @@ class Pushing:
     def _snapshot(self, shown: Shown, who: Entitled | None, version: int, last: Snapshot | None) -> Snapshot:
         """What a client should hold now; `last` itself where that is the same."""
         assert shown.types is not None
-        secrets = self._vault.shelf(who, shown.secrets) if who is not None else EMPTY
+        secrets = self._vault.shelf(who, shown.secrets, granted=shown.secrets) if who is not None else EMPTY
         if last is not None:
             held = last.shelf(TypeUrl.SDS)
             if secrets == held:

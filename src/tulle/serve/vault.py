@@ -50,6 +50,8 @@ class Vault:
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], Material] = {}
         self._leafs: dict[str, Leaf] = {}
+        self._granted: dict[str, frozenset[str]] = {}
+        """By holder: names of other namespaces' secrets that its configuration was let refer to (ReferenceGrant)."""
         self._bundle = Bundle(())
 
     def __repr__(self) -> str:
@@ -72,6 +74,7 @@ class Vault:
     def drop_leaf(self, holder: str) -> None:
         """The holder is gone."""
         self._leafs.pop(holder, None)
+        self._granted.pop(holder, None)
 
     def put_bundle(self, bundle: Bundle) -> None:
         """What everybody shall trust now."""
@@ -84,8 +87,18 @@ class Vault:
         """The version under which ROOTCA is served now."""
         return _digest("|".join(self._bundle.fingerprints))
 
-    def shelf(self, who: Entitled, names: Iterable[str]) -> Mapping[ResourceName, SecretRef]:
-        """References to everything `who` may have: the leaf, the bundle, and those of `names` that exist and are allowed."""
+    def shelf(
+        self, who: Entitled, names: Iterable[str], granted: Iterable[str] = ()
+    ) -> Mapping[ResourceName, SecretRef]:
+        """References to everything `who` may have: the leaf, the bundle, and those of `names` that exist and are allowed.
+
+        A gateway may have its own namespace's; `granted` are further ones, as the compiler says, until it is asked again.
+        """
+        allowed = frozenset(granted)
+        if allowed:
+            self._granted[who.holder] = allowed
+        else:
+            self._granted.pop(who.holder, None)
         found: dict[ResourceName, SecretRef] = {}
         leaf = self._leafs.get(who.holder)
         if leaf is not None:
@@ -118,7 +131,9 @@ class Vault:
 
     def _object(self, who: Entitled, name: str) -> Material | None:
         namespace, slash, secret = name.removeprefix(_SCHEME).partition("/")
-        if not name.startswith(_SCHEME) or not slash or not who.is_gateway or namespace != who.namespace:
+        if not name.startswith(_SCHEME) or not slash or not who.is_gateway:
+            return None
+        if namespace != who.namespace and name not in self._granted.get(who.holder, ()):
             return None
         # A Secret may itself be called `x-cacert`: the exact name wins, as in Istio.
         found = self._objects.get((namespace, secret))
