@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from tulle.local.asking import ask_now
+from tulle.local.asking_now import ask_now
 from tulle.local.edge import is_free
 from tulle.local.envoys import binary
 from tulle.local.fabric.support import probe_support

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from tulle.local.asking import ask_now
+from tulle.local.asking_now import ask_now
 from tulle.local.places import Places, every_mesh, places_of, the_mesh
 from tulle.local.refusals import RefusedError, refusal
 

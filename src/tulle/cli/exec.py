@@ -11,7 +11,7 @@ import click
 
 from tulle.cli.connection import mesh_option
 from tulle.cli.output import Exit, refuse
-from tulle.local.asking import ask_now
+from tulle.local.asking_now import ask_now
 from tulle.local.places import the_mesh
 
 SLACK_S = 5.0

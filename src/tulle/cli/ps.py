@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tulle.local.asking import ask_now
+from tulle.local.asking_now import ask_now
 from tulle.local.places import Places, the_mesh
 from tulle.local.refusals import RefusedError, refusal
 

@@ -7,7 +7,6 @@ message has a length or ends with its connection; bodies are bounded.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -135,29 +134,3 @@ async def _serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
     head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Other')}\r\nContent-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content)
     await writer.drain()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def ask_now(path: Path, method: str, target: str, given: Any = None, timeout: float = 10.0) -> tuple[int, Any]:
-    """One JSON request without an event loop, for commands: (status, JSON). Raises `OSError`."""
-    connection = _UnixConnection(str(path), timeout)
-    try:
-        body = None if given is None else json.dumps(given).encode()
-        connection.request(method, target, body)
-        response = connection.getresponse()
-        content = response.read(_BODY_LIMIT)
-    except http.client.HTTPException as error:
-        raise ConnectionError(f"not an HTTP response: {error}") from error
-    finally:
-        connection.close()
-    return response.status, json.loads(content) if content else None

