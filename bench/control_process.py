@@ -105,8 +105,12 @@ class Sidecars:
 
     def rename(self, name: str, source: Path, target: Path) -> Line:
         """Rename a file and wait until every sidecar that holds it has changed."""
+        return self.tell(f"{name}: @rename {source} {target}")
+
+    def tell(self, command: str) -> Line:
+        """One command of bench/adsload/README.md, and its answer. Raises CannotMeasureError."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{name}: @rename {source} {target}\n")
+        self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self.answer()
 

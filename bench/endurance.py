@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bench import soak
+from bench import churn, soak
 from bench.results import Recorder, Row
 
 NAME = "endurance"
@@ -28,7 +28,19 @@ def _soak(given: Any) -> list[tuple[Row, Row]]:
     return [({"what": "soak"}, soak.measure(plan))]
 
 
-TRIALS = {"soak": Trial(_soak, soak.text)}
+def _churn(given: Any) -> list[tuple[Row, Row]]:
+    cases = [
+        churn.Case(given.what, how, given.count, max(1, given.count // 10), given.services, given.sidecars)
+        for how in given.discovery.split(",")
+    ]
+    return [(case.key, churn.measure(case)) for case in cases]
+
+
+TRIALS = {
+    "reconnects": Trial(_churn, churn.text),
+    "edits": Trial(_churn, churn.text),
+    "soak": Trial(_soak, soak.text),
+}
 
 
 def text(rows: Sequence[Row]) -> str:
@@ -46,6 +58,10 @@ def arguments(parser: Any) -> None:
     parser.add_argument("what", choices=sorted(TRIALS))
     parser.add_argument("--minutes", type=float, default=30.0, help="of a soak")
     parser.add_argument("--rate", type=float, default=50.0, help="requests per second of a soak")
+    parser.add_argument("--count", type=int, default=10_000, help="of reconnects or edits")
+    parser.add_argument("--services", type=int, default=200)
+    parser.add_argument("--sidecars", type=int, default=40)
+    parser.add_argument("--discovery", default="full,on-demand", help="comma-separated")
     parser.add_argument("--nice", type=int, default=0, help="give way to others by so much")
 
 

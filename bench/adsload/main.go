@@ -20,14 +20,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
 var (
-	addr      = flag.String("addr", "127.0.0.1:15010", "ADS server, plaintext gRPC")
+	addr      = flag.String("addr", "127.0.0.1:15010", "ADS server, plaintext gRPC: host:port or unix:path; {i} is replaced")
 	m         = flag.Int("m", 1, "number of simulated proxies")
 	delta     = flag.Bool("delta", true, "delta xDS (false: state of the world)")
 	nss       = flag.Int("namespaces", 4, "proxies are spread over this many namespaces")
@@ -50,6 +49,9 @@ var (
 	services  = flag.Int("services", 0, "with -on-demand: how many services there are; proxy i calls K in a row from i*K")
 	vipFmt    = flag.String("vip", "vip/{ip}:80", "with -on-demand: name of a service's virtual host; {ip} is its address")
 	vipBase   = flag.String("vip-base", "240.0.0.0", "with -on-demand: the address before that of service 0")
+	window    = flag.Int("window", 0, "so many bytes may be on their way to a client (0: plenty)")
+	stopAfter = flag.Int64("stop-after", 0, "stop this process (SIGSTOP) when it has read so many bytes")
+	remember  = flag.Bool("remember", false, "keep versions: every other time, clients come back as Envoy does, saying what they hold")
 	wantTypes = map[string]bool{}
 )
 
@@ -98,7 +100,9 @@ type countingConn struct {
 
 func (c countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	cnt.wire.Add(int64(n))
+	if all := cnt.wire.Add(int64(n)); *stopAfter > 0 && all >= *stopAfter && all-int64(n) < *stopAfter {
+		syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	}
 	return n, err
 }
 
@@ -146,6 +150,7 @@ type client struct {
 	err        atomic.Value
 	send       func([]byte) error
 	dumpN      int
+	comings    // reconnecting on purpose (churn.go)
 }
 
 func repl(s string, i int, ip, ns string) string {
@@ -177,6 +182,7 @@ func newClient(i int) *client {
 	c.edsNames, c.rdsNames = map[string]bool{}, map[string]bool{}
 	c.withHosts, c.gotHosts = map[string]bool{}, map[string]bool{}
 	c.missing = map[string]bool{}
+	c.comings.reset()
 	for k := 0; k < *onDemand; k++ {
 		service := (i**onDemand + k) % *services
 		c.callsFirst = c.callsFirst || service == 0
@@ -212,7 +218,12 @@ func (c *client) run(ctx context.Context, conn *grpc.ClientConn) error {
 	if !wantTypes["cds"] {
 		first = 2
 	}
-	if err := c.subscribe(first, nil, c.node); err != nil {
+	if c.resumes {
+		err = c.resume()
+	} else {
+		err = c.subscribe(first, nil, c.node)
+	}
+	if err != nil {
 		return err
 	}
 	var f frame
@@ -291,6 +302,7 @@ func (c *client) handle(b []byte) error {
 		}
 		if o, ok := c.have[t][k]; !ok || o != v {
 			c.have[t][k] = v
+			c.note(t, x)
 			changed++
 			if w := weightsOf(t, x.body); w != "" {
 				c.weights = w
@@ -306,6 +318,7 @@ func (c *client) handle(b []byte) error {
 		}
 	}
 	for _, n := range r.removed {
+		delete(c.versions[t], n)
 		k := h64([]byte(n))
 		if _, ok := c.have[t][k]; ok {
 			delete(c.have[t], k)
@@ -403,8 +416,9 @@ func (c *client) handle(b []byte) error {
 		}
 		lds := !wantTypes["lds"] || c.subscribed[2] && (len(c.have[2]) > 0 || t == 2)
 		rds := !wantTypes["rds"] || lds && len(c.have[3]) >= len(c.rdsNames)
-		if cds && eds && lds && rds && len(c.gotHosts) >= len(c.withHosts) && len(c.missing) == 0 {
+		if cds && eds && lds && rds && len(c.gotHosts) >= len(c.withHosts) && len(c.missing) == 0 && c.isAnswered(t) {
 			c.ready.Store(now)
+			c.isBack()
 		}
 	}
 	return nil
@@ -418,6 +432,7 @@ func (c *client) follow(t int, cur *map[string]bool, next map[string]bool) error
 	}
 	for _, n := range del {
 		delete(c.have[t], h64([]byte(n)))
+		delete(c.versions[t], n)
 	}
 	c.subscribed[t] = true
 	if *delta {
@@ -573,28 +588,18 @@ func main() {
 		c.tStart = time.Now().UnixNano()
 		go func() {
 			for {
-				conn, err := grpc.NewClient("passthrough:///"+*addr,
-					grpc.WithTransportCredentials(insecure.NewCredentials()),
-					grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) {
-						k, err := (&net.Dialer{}).DialContext(ctx, "tcp", a)
-						if err != nil {
-							return nil, err
-						}
-						return countingConn{k}, nil
-					}),
-					grpc.WithStaticStreamWindowSize(16<<20), grpc.WithStaticConnWindowSize(24<<20),
-					grpc.WithReadBufferSize(64<<10))
+				conn, err := grpc.NewClient("passthrough:///"+place(c.i), options()...)
 				if err == nil {
-					err = c.run(ctx, conn)
+					err = c.run(c.leavable(ctx), conn)
 					conn.Close()
+				}
+				if c.leaves(err) {
+					continue
 				}
 				c.err.Store(fmt.Sprint(err))
 				rec.Add(1)
 				log.Printf("client %d: stream ended: %v; retry in 1s", c.i, err)
-				n := newClient(c.i) // forget the state, as a restarted proxy
-				c.have, c.edsNames, c.rdsNames = n.have, n.edsNames, n.rdsNames
-				c.withHosts, c.gotHosts, c.missing = n.withHosts, n.gotHosts, n.missing
-				c.ver, c.nonce, c.subscribed = n.ver, n.nonce, n.subscribed
+				c.forget() // as a restarted proxy
 				time.Sleep(time.Second)
 			}
 		}()
@@ -656,6 +661,10 @@ func main() {
 		name, cmd, ok := strings.Cut(line, ": ")
 		if !ok {
 			log.Printf("bad line %q", line)
+			continue
+		}
+		if f := strings.Fields(cmd); len(f) == 3 && f[0] == "@reconnect" {
+			reconnect(name, number(f[1]), number(f[2]), cs, &rec)
 			continue
 		}
 		trial(name, cmd, cs, &rec)

@@ -63,8 +63,9 @@ func fields(b []byte, fn func(n protowire.Number, t protowire.Type, val []byte, 
 }
 
 type resource struct {
-	name string
-	body []byte
+	name    string
+	body    []byte
+	version []byte
 }
 
 type response struct {
@@ -103,7 +104,7 @@ func parseSotw(b []byte, r *response) error {
 			r.version = string(v)
 		case 2:
 			a := anyValue(v)
-			r.resources = append(r.resources, resource{nameOf(a), a})
+			r.resources = append(r.resources, resource{name: nameOf(a), body: a})
 		case 4:
 			r.typeURL = intern(v)
 		case 5:
@@ -122,6 +123,8 @@ func parseDelta(b []byte, r *response) error {
 			var res resource
 			fields(v, func(n protowire.Number, t protowire.Type, v []byte, _ uint64) bool {
 				switch n {
+				case 1:
+					res.version = v
 				case 2:
 					res.body = anyValue(v)
 				case 3:
