@@ -1,0 +1,1 @@
+"""Profile and values to the Kubernetes objects of an installation. Pure; what applies them is in `cli/`, through `kube/`."""

@@ -1,0 +1,86 @@
+"""How the kinds we read are called in a cluster: plurals, short names, and the columns that `kubectl get` prints.
+
+Pure tables. Columns and short names are those of Istio's own definitions, so that habits go on.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from tulle.dialects.istio.kinds import KINDS
+from tulle.dialects.kinds import KindRead
+
+
+class Column(NamedTuple):
+    """One column of `kubectl get`."""
+
+    title: str
+    path: str
+    type: str = "string"
+    words: str = ""
+
+
+class Called(NamedTuple):
+    """The names of a kind."""
+
+    plural: str
+    short: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+
+
+_AGE: Final = Column("Age", ".metadata.creationTimestamp", "date", "Since when it exists")
+
+CALLED: Final = {
+    "VirtualService": Called(
+        "virtualservices",
+        ("vs",),
+        (
+            Column("Gateways", ".spec.gateways", words="Gateways and sidecars it applies to"),
+            Column("Hosts", ".spec.hosts", words="Hosts whose traffic it routes"),
+            _AGE,
+        ),
+    ),
+    "DestinationRule": Called(
+        "destinationrules", ("dr",), (Column("Host", ".spec.host", words="The service it is about"), _AGE)
+    ),
+    "Gateway": Called("gateways", ("gw",)),
+    "ServiceEntry": Called(
+        "serviceentries",
+        ("se",),
+        (
+            Column("Hosts", ".spec.hosts", words="Its hosts"),
+            Column("Location", ".spec.location", words="Inside or outside the mesh"),
+            Column("Resolution", ".spec.resolution", words="How its addresses are found"),
+            _AGE,
+        ),
+    ),
+    "WorkloadEntry": Called(
+        "workloadentries", ("we",), (_AGE, Column("Address", ".spec.address", words="Where the workload is"))
+    ),
+    "PeerAuthentication": Called(
+        "peerauthentications", ("pa",), (Column("Mode", ".spec.mtls.mode", words="mTLS of inbound ports"), _AGE)
+    ),
+    "AuthorizationPolicy": Called(
+        "authorizationpolicies", ("ap",), (Column("Action", ".spec.action", words="What it does"), _AGE)
+    ),
+    "EnvoyFilter": Called("envoyfilters"),
+    "Sidecar": Called("sidecars"),
+    "WorkloadGroup": Called("workloadgroups", ("wg",), (_AGE,)),
+    "ProxyConfig": Called("proxyconfigs"),
+    "RequestAuthentication": Called("requestauthentications", ("ra",)),
+    "Telemetry": Called("telemetries", ("telemetry",), (_AGE,)),
+    "WasmPlugin": Called("wasmplugins", (), (_AGE,)),
+}
+
+
+def groups() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """API groups of Istio's kinds with the plurals we read, both sorted."""
+    found: dict[str, list[str]] = {}
+    for kind in KINDS:
+        found.setdefault(kind.group, []).append(CALLED[kind.kind].plural)
+    for group in sorted(found):
+        yield group, tuple(sorted(found[group]))
+
+
+def enforced() -> Iterator[KindRead]:
+    """The kinds something acts on."""
+    return (kind for kind in KINDS if kind.is_enforced)

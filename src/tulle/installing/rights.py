@@ -1,0 +1,298 @@
+"""Every right the control plane holds, and why: the one place from which Roles are made.
+
+Pure. A right without a use is a defect, and so is a use without a right: a test compares this list with what the control plane
+asks of a real API server. Escalation is weighed at `bind`.
+"""
+
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from tulle.installing.blueprint import Each, Item, Namespace, Node, Text, Value, When
+from tulle.installing.kinds import groups
+from tulle.installing.naming import (
+    AUTHORITY,
+    CONTROL_PLANE,
+    TRUST_ROOT,
+    labels,
+    metadata,
+    revised,
+    wide,
+)
+
+READ: Final = ("get", "list", "watch")
+_WRITE: Final = ("create", "patch", "delete")
+_GATEWAY_API: Final = "gateway.networking.k8s.io"
+_ADMISSION: Final = "admissionregistration.k8s.io"
+_RBAC: Final = "rbac.authorization.k8s.io"
+
+
+class Where(StrEnum):
+    """In which namespaces a right holds."""
+
+    CLUSTER = "cluster"
+    OWN = "own namespace"
+    GATEWAYS = "namespaces with gateways"
+
+
+class Right(Struct, frozen=True):
+    """Verbs on resources of one group, and what they are for."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+    where: Where = Where.CLUSTER
+    names: tuple[str | Text, ...] = ()
+    """Only objects of these names; empty: of any."""
+    needs: tuple[Value, ...] = ()
+    """Held only if these values are set."""
+
+
+_GATEWAYS: Final = (Value("gatewayController.enabled"),)
+_DEPLOYING: Final = (Value("gatewayController.enabled"), Value("gatewayController.manageDeployments"))
+_SECRETS_ROLE: Final = wide("tulle-gateway-secrets")
+_SECRETS_BINDING: Final = revised("tulle-gateway-secrets")
+
+_READING: Final = (
+    Right("", ("namespaces",), READ, "labels of namespaces say what is in the mesh; trust roots are written into them"),
+    Right("", ("services",), READ, "services are destinations"),
+    Right("", ("pods",), READ, "pods are workloads: addresses, labels, readiness, and the proof who a proxy is"),
+    Right("", ("nodes",), READ, "region and zone of workloads"),
+    Right("discovery.k8s.io", ("endpointslices",), READ, "endpoints of services"),
+    *(Right(group, resources, READ, "configuration of the mesh") for group, resources in groups()),
+    Right(
+        _GATEWAY_API,
+        (
+            "gatewayclasses",
+            "gateways",
+            "httproutes",
+            "grpcroutes",
+            "tlsroutes",
+            "tcproutes",
+            "udproutes",
+            "referencegrants",
+            "backendtlspolicies",
+            "listenersets",
+        ),
+        READ,
+        "configuration of the mesh and its gateways",
+        needs=_GATEWAYS,
+    ),
+    Right("", ("configmaps",), READ, "CA bundles that BackendTLSPolicies and listeners refer to", needs=_GATEWAYS),
+)
+
+_STATUS: Final = (
+    *(
+        Right(
+            group,
+            tuple(f"{one}/status" for one in resources),
+            ("get", "update"),
+            "conditions say what became of an object",
+        )
+        for group, resources in groups()
+    ),
+    Right(
+        _GATEWAY_API,
+        tuple(
+            f"{one}/status"
+            for one in (
+                "gatewayclasses",
+                "gateways",
+                "httproutes",
+                "grpcroutes",
+                "tlsroutes",
+                "tcproutes",
+                "udproutes",
+                "backendtlspolicies",
+                "listenersets",
+            )
+        ),
+        ("get", "update"),
+        "conditions the Gateway API demands",
+        needs=_GATEWAYS,
+    ),
+    Right("events.k8s.io", ("events",), ("create",), "refusals are told as events of their objects"),
+)
+
+_IDENTITY: Final = (
+    Right(
+        "authentication.k8s.io",
+        ("tokenreviews",),
+        ("create",),
+        "the API server says whose token a proxy shows: the one proof of identity",
+    ),
+    Right(
+        "",
+        ("configmaps",),
+        ("create", "get", "patch"),
+        "the trust root of each namespace, and no other ConfigMap: applied on the server, where `create` sees the name",
+        names=(TRUST_ROOT,),
+    ),
+    Right(
+        "",
+        ("secrets",),
+        ("get", "update"),
+        "the CA's roots rest here",
+        where=Where.OWN,
+        names=(AUTHORITY,),
+    ),
+    Right("", ("secrets",), ("create",), "the CA's roots, once: `create` by POST cannot be narrowed", where=Where.OWN),
+)
+
+_WEBHOOKS: Final = (
+    Right(
+        _ADMISSION,
+        ("mutatingwebhookconfigurations",),
+        ("get", "patch"),
+        "the certificate that the API server expects of our webhook follows the CA",
+        names=(wide("tulle-injector"),),
+        needs=(Value("injectionWebhook.enabled"),),
+    ),
+    Right(
+        _ADMISSION,
+        ("validatingwebhookconfigurations",),
+        ("get", "patch"),
+        "the certificate that the API server expects of our webhook follows the CA",
+        names=(wide("tulle-validator"),),
+        needs=(Value("validationWebhook.enabled"),),
+    ),
+)
+
+_REPLICAS: Final = (
+    Right(
+        "coordination.k8s.io",
+        ("leases",),
+        (*READ, "create", "update", "patch", "delete"),
+        "one replica writes; each tells the others how far its proxies are",
+        where=Where.OWN,
+    ),
+    Right(
+        "",
+        ("configmaps",),
+        (*READ, "create", "update", "patch", "delete"),
+        "settings of the mesh; what on-demand sidecars are known to call, shared by replicas",
+        where=Where.OWN,
+    ),
+)
+
+_MANAGED_GATEWAYS: Final = (
+    Right("apps", ("deployments",), (*READ, *_WRITE), "a Gateway gets its proxies", needs=_DEPLOYING),
+    Right("", ("services",), _WRITE, "a Gateway gets its address", needs=_DEPLOYING),
+    Right("", ("serviceaccounts",), (*READ, *_WRITE), "a Gateway gets its identity", needs=_DEPLOYING),
+    Right("autoscaling", ("horizontalpodautoscalers",), (*READ, *_WRITE), "a Gateway scales", needs=_DEPLOYING),
+    Right("policy", ("poddisruptionbudgets",), (*READ, *_WRITE), "a Gateway stays through evictions", needs=_DEPLOYING),
+)
+
+_GATEWAY_SECRETS: Final = (
+    Right("", ("secrets",), READ, "certificates that a gateway of this namespace serves", where=Where.GATEWAYS),
+    Right(
+        _RBAC,
+        ("rolebindings",),
+        ("get", "create", "patch", "delete"),
+        "binds the right to read Secrets in namespaces that hold a gateway, and takes it back",
+        names=(_SECRETS_BINDING,),
+        needs=(Value("secrets.followGateways"),),
+    ),
+    Right(
+        _RBAC,
+        ("clusterroles",),
+        ("bind",),
+        "only the one role that reads Secrets can be bound: nothing else is gained; `secrets.followGateways: false` takes it away",
+        names=(_SECRETS_ROLE,),
+        needs=(Value("secrets.followGateways"),),
+    ),
+)
+
+RIGHTS: Final[tuple[Right, ...]] = (
+    *_READING,
+    *_STATUS,
+    *_IDENTITY,
+    *_WEBHOOKS,
+    *_REPLICAS,
+    *_MANAGED_GATEWAYS,
+    *_GATEWAY_SECRETS,
+)
+"""All of them. What no values take away is held always."""
+
+_COMPONENT = "control-plane"
+_NAME = wide(CONTROL_PLANE)
+
+
+def _rules(where: Where) -> list[Node]:
+    return [_rule(right) for right in RIGHTS if right.where is where]
+
+
+def _rule(right: Right) -> Node:
+    rule: dict[str, Any] = {
+        "apiGroups": [right.group],
+        "resources": list(right.resources),
+        "verbs": list(right.verbs),
+    }
+    if right.names:
+        rule["resourceNames"] = list(right.names)
+    return When(right.needs, rule) if right.needs else rule
+
+
+def _subject() -> list[Node]:
+    return [{"kind": "ServiceAccount", "name": revised(CONTROL_PLANE), "namespace": Namespace()}]
+
+
+def _bound(kind: str, meta: Node, role_kind: str, role: Node) -> Node:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": kind,
+        "metadata": meta,
+        "roleRef": {"apiGroup": _RBAC, "kind": role_kind, "name": role},
+        "subjects": _subject(),
+    }
+
+
+def objects() -> tuple[Node, ...]:
+    """Roles and bindings, in the order in which they are applied."""
+    own = metadata(revised(CONTROL_PLANE), _COMPONENT)
+    everywhere = metadata(_NAME, _COMPONENT, is_namespaced=False)
+    secrets = metadata(_SECRETS_ROLE, _COMPONENT, is_namespaced=False)
+
+    def role(kind: str, meta: Node, where: Where) -> Node:
+        return {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": meta, "rules": _rules(where)}
+
+    return tuple(
+        When((Value("controlPlane.enabled"),), node)
+        for node in (
+            role("ClusterRole", everywhere, Where.CLUSTER),
+            _bound("ClusterRoleBinding", everywhere, "ClusterRole", _NAME),
+            role("Role", own, Where.OWN),
+            _bound("RoleBinding", own, "Role", revised(CONTROL_PLANE)),
+            role("ClusterRole", secrets, Where.GATEWAYS),
+            When(
+                (Value("ingress.enabled"),),
+                _bound("RoleBinding", _in(Value("ingress.namespace")), "ClusterRole", _SECRETS_ROLE),
+            ),
+            Each(
+                Value("secrets.namespaces"),
+                _bound("RoleBinding", _in(Item()), "ClusterRole", _SECRETS_ROLE),
+            ),
+        )
+    )
+
+
+def _in(namespace: Node) -> Node:
+    return {"name": _SECRETS_BINDING, "namespace": namespace, "labels": labels(_COMPONENT)}
+
+
+def described(right: Right) -> Iterator[str]:
+    """One line for people."""
+    named = " named " + ", ".join(_said(name) for name in right.names) if right.names else ""
+    group = f" ({right.group})" if right.group else ""
+    yield f"{right.where}: {', '.join(right.verbs)} {', '.join(right.resources)}{group}{named}: {right.why}"
+
+
+def _said(name: str | Text) -> str:
+    if isinstance(name, str):
+        return name
+    return "".join(
+        part if isinstance(part, str) else "<namespace>" if isinstance(part, Namespace) else "" for part in name.parts
+    )
