@@ -16,10 +16,13 @@ from pathlib import Path
 from time import monotonic, time
 
 from tulle.app.cluster_duties import OURS, Replicas, TrustRoots
+from tulle.app.cluster_gateways import GatewayDuty
 from tulle.app.cluster_roots import CaSecret
+from tulle.app.cluster_status import Statuses
 from tulle.app.control import GARBAGE
 from tulle.app.control_plane import ControlPlane
 from tulle.app.settings import Settings, SettingsRefusedError, load
+from tulle.dialects.gateway_api.deployments import DeploymentSettings
 from tulle.dialects.inputs import by_kind, objects
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
@@ -127,6 +130,9 @@ class ClusterPlane:
         self._writer = Writer(access, lambda: self._leadership.is_leader, _on_refused)
         self._trust_roots = TrustRoots(self._writer)
         self._replicas = Replicas(access, given.namespace, given.name)
+        self._gateways = GatewayDuty(access, self._writer, DeploymentSettings(), settings.cluster)
+        self._statuses: Statuses | None = None
+        self._told_at = -1
         self._plane: ControlPlane | None = None
         self._doors: list[admin.AdminServer] = []
         self._stored: tuple[object, ...] = ()
@@ -215,6 +221,7 @@ class ClusterPlane:
             if self._leadership.is_leader != self._is_leading:
                 self._is_leading = self._leadership.is_leader
                 self._writer.forget_written()
+                self._told_at = -1
                 plane.credentials.lead(is_leader=self._is_leading)
                 logs.event(logging.INFO, "leads" if self._is_leading else "follows", replica=self._given.name)
             await self._tried("the CA's roots", self._settle_roots(plane))
@@ -222,8 +229,19 @@ class ClusterPlane:
             plane.credentials.look_again()
             if self._is_leading:
                 self._trust_roots.settle(self._namespaces(plane), plane.bundle_pem, monotonic())
+                await self._tried("gateways", self._gateways.settle(plane))
+                self._settle_statuses(plane)
             self._follow_secrets(plane)
             await asyncio.sleep(_STEP_S)
+
+    def _settle_statuses(self, plane: ControlPlane) -> None:
+        if plane.db.revision == self._told_at and not self._source.regenerated:
+            return
+        self._source.regenerated.clear()
+        self._told_at = plane.db.revision
+        if self._statuses is None:
+            self._statuses = Statuses(plane.db, self._source, self._writer, self._settings.cluster)
+        self._statuses.settle()
 
     def _follow_secrets(self, plane: ControlPlane) -> None:
         """Secrets are read in namespaces that hold a gateway, and nowhere else."""

@@ -159,6 +159,15 @@ class KubernetesSource:
         """metadata.generation of an object as it was read last, even if it was refused; 0: not known."""
         return self._generations.get(key, 0)
 
+    def resource(self, group: str, kind: str) -> Resource | None:
+        """A kind as the API serves it now, in the version that is read; None where it does not."""
+        read = KINDS_READ.get((group, kind))
+        return chosen(self._discovery.table, group, kind, read.versions) if read is not None else None
+
+    def told_of(self) -> frozenset[ObjectKey]:
+        """Every object that there is, also those that were refused."""
+        return frozenset(self._objects) | frozenset(self._problems)
+
     @property
     def reported(self) -> tuple[Reported, ...]:
         """Every problem of what was read, as it is now, and of kinds that cannot be."""
