@@ -53,16 +53,16 @@ class TrustRoots:
             self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": {ROOT_FILE: pem.decode()}})
 
 
-class _Meta(Struct):
+class _Meta(Struct, frozen=True):
     name: str = ""
     annotations: dict[str, str] = {}
 
 
-class _LeaseSpec(Struct, rename="camel"):
+class _LeaseSpec(Struct, rename="camel", frozen=True):
     renew_time: datetime | None = None
 
 
-class _Lease(Struct):
+class _Lease(Struct, frozen=True):
     metadata: _Meta = _Meta()
     spec: _LeaseSpec = _LeaseSpec()
 
