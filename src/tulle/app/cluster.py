@@ -11,11 +11,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, time
 
-from tulle.app.cluster_duties import OURS, Replicas, TrustRoots
+import msgspec
+from msgspec.structs import replace
+
+from tulle.app.admission import injector, validator
+from tulle.app.cluster_duties import OURS, SECRETS_ROLE, Replicas, SecretRights, TrustRoots, WebhookTrust
 from tulle.app.cluster_gateways import GatewayDuty
 from tulle.app.cluster_roots import CaSecret
 from tulle.app.cluster_status import Statuses
@@ -26,16 +30,19 @@ from tulle.dialects.gateway_api.deployments import DeploymentSettings
 from tulle.dialects.inputs import by_kind, objects
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
+from tulle.injecting.settings import InjectionSettings
 from tulle.kube.access import Access
 from tulle.kube.errors import KubeError
 from tulle.kube.leases import Leadership
 from tulle.kube.reviewing import Proven, Reviewer, TokenRefused
+from tulle.kube.webhook import KeyPair, Webhook
 from tulle.kube.writing import Ref, Writer
 from tulle.serve import admin, logs
 from tulle.serve.ads import TokenRefusedError
 from tulle.sources.kubernetes import KubernetesSource
 
 XDS_PORT = 15012
+WEBHOOK_PORT = 15017
 METRICS_PORT = 15010
 ADMIN_PORT = 15014
 PROBE_PORT = 8080
@@ -79,6 +86,8 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # nothing is forked while serving
     try:
         return asyncio.run(_serve(given, settings))
+    except SettingsRefusedError as error:
+        logs.event(logging.ERROR, "cannot start", error=str(error))
     except (IdentityError, KubeError) as error:
         found = error.problem()
         logs.event(logging.ERROR, "cannot start", code=found.code, error=found.text, advice=found.advice)
@@ -131,6 +140,17 @@ class ClusterPlane:
         self._trust_roots = TrustRoots(self._writer)
         self._replicas = Replicas(access, given.namespace, given.name)
         self._gateways = GatewayDuty(access, self._writer, DeploymentSettings(), settings.cluster)
+        self._webhook: Webhook | None = None
+        self._shown: KeyPair | None = None
+        self._injection = _injection(given, settings)
+        self._webhook_trust = WebhookTrust(access, [*_webhooks(given, self._injection)])
+        self._secret_rights = SecretRights(
+            role=_wide(SECRETS_ROLE, given),
+            binding=_of_revision(SECRETS_ROLE, given.revision),
+            account=_of_revision(SERVICE, given.revision),
+            namespace=given.namespace,
+            revision=given.revision,
+        )
         self._statuses: Statuses | None = None
         self._told_at = -1
         self._plane: ControlPlane | None = None
@@ -156,6 +176,7 @@ class ClusterPlane:
             self._access, AUDIENCE, is_alive=lambda namespace, pod, uid: _is_seated(plane, uid, pod, namespace)
         )
         await plane.open_tokens(f"{self._given.listen}:{XDS_PORT}", self.names, _Reviewing(reviewer))
+        await self._open_webhook(plane)
         for serves, host, port in (
             (admin.application(plane), "127.0.0.1", ADMIN_PORT),
             (admin.metrics_of(plane), self._given.listen, METRICS_PORT),
@@ -171,10 +192,17 @@ class ClusterPlane:
             tasks.create_task(reviewer.run())
             tasks.create_task(self._duties(plane))
 
+    async def _open_webhook(self, plane: ControlPlane) -> None:
+        handlers = {"/inject": injector(self._injection), "/validate": validator(self._settings.cluster)}
+        self._webhook = Webhook(handlers, _pair(plane))
+        await self._webhook.open(self._given.listen, WEBHOOK_PORT)
+
     async def close(self) -> None:
         """Let go of everything; proxies keep what they have and find another replica."""
         for door in self._doors:
             await door.close()
+        if self._webhook is not None:
+            await self._webhook.close()
         if self._plane is not None:
             await self._plane.close()
             await self._replicas.leave()
@@ -227,8 +255,12 @@ class ClusterPlane:
             await self._tried("the CA's roots", self._settle_roots(plane))
             await self._tried("replicas", self._replicas.settle(*plane.credentials.trusting()))
             plane.credentials.look_again()
+            if self._webhook is not None and (pair := _pair(plane)) != self._shown:
+                self._webhook.renew(pair)
+                self._shown = pair
             if self._is_leading:
                 self._trust_roots.settle(self._namespaces(plane), plane.bundle_pem, monotonic())
+                await self._tried("webhooks", self._webhook_trust.settle(plane.bundle_pem, monotonic()))
                 await self._tried("gateways", self._gateways.settle(plane))
                 self._settle_statuses(plane)
             self._follow_secrets(plane)
@@ -246,6 +278,8 @@ class ClusterPlane:
     def _follow_secrets(self, plane: ControlPlane) -> None:
         """Secrets are read in namespaces that hold a gateway, and nowhere else."""
         holding = frozenset(seat.workload.namespace for seat in plane.fleet.seats.values() if seat.is_gateway)
+        if self._is_leading:
+            self._secret_rights.settle(self._writer, holding, self._holding)
         if holding != self._holding:
             self._holding = holding
             self._source.follow(("", "Secret"), ((name, "") for name in holding))
@@ -280,6 +314,47 @@ class ClusterPlane:
             await asyncio.sleep(_WAIT_FOR_API_S)
 
 
+def _injection(given: argparse.Namespace, settings: Settings) -> InjectionSettings:
+    """What is injected: the installation's word, and what it must agree with."""
+    raw = given.injection_settings.read_bytes() if given.injection_settings else b"{}"
+    try:
+        found = msgspec.json.decode(raw, type=InjectionSettings)
+    except msgspec.MsgspecError as error:
+        raise SettingsRefusedError(f"{given.injection_settings}: {error}") from error
+    images = {
+        name: os.environ[variable]
+        for name, variable in (
+            ("proxy_image", "TULLE_PROXY_IMAGE"),
+            ("capture_image", "TULLE_CAPTURE_IMAGE"),
+            ("image_pull_policy", "TULLE_PULL_POLICY"),
+        )
+        if os.environ.get(variable)
+    }
+    return replace(
+        found,
+        revision=given.revision,
+        namespace=given.namespace,
+        cluster=settings.cluster,
+        mesh_id=settings.mesh_id,
+        trust_domain=settings.trust_domain,
+        **images,
+    )
+
+
+def _webhooks(given: argparse.Namespace, injection: InjectionSettings) -> Iterator[tuple[str, str]]:
+    """The configurations that call us."""
+    yield "mutatingwebhookconfigurations", _wide("tulle-injector", given)
+    yield "validatingwebhookconfigurations", _wide("tulle-validator", given)
+    for tag in injection.tags:
+        yield "mutatingwebhookconfigurations", f"tulle-tag-{tag}-{given.namespace}"
+
+
+def _pair(plane: ControlPlane) -> KeyPair:
+    assert plane.server_identity is not None
+    key, chain = plane.server_identity.pem()
+    return KeyPair(chain, key)
+
+
 class _Reviewing:
     """The API's reviews in the words of the door."""
 
@@ -301,6 +376,10 @@ def _is_seated(plane: ControlPlane, uid: str, pod: str, namespace: str) -> bool:
 
 def _on_refused(ref: Ref, error: KubeError) -> None:
     logs.event(logging.WARNING, "not written", object=ref.path, error=str(error))
+
+
+def _wide(name: str, given: argparse.Namespace) -> str:
+    return f"{_of_revision(name, given.revision)}-{given.namespace}"
 
 
 def _of_revision(name: str, revision: str) -> str:

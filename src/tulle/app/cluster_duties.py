@@ -3,29 +3,39 @@
 Adapters with a `settle` each, called again and again; each writes only what changed. Who calls them, and when, is `cluster.py`'s.
 """
 
+import base64
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 import msgspec
 from msgspec import Struct
 
 from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
-from tulle.kube.errors import KubeError
+from tulle.kube.errors import KubeError, Refused
 from tulle.kube.writing import FIELD_OWNER, Writer
 from tulle.serve import logs
 
 ROOT_MAP = "tulle-ca-root-cert"
 ROOT_FILE = "root-cert.pem"
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
-OURS: Mapping[str, str] = {"app.kubernetes.io/managed-by": "tulle", "app.kubernetes.io/part-of": "tulle"}
+INSTALL = "tulle.dev/install"
+"""Label by which `tulle uninstall` finds what we made."""
+OURS: Mapping[str, str] = {
+    "app.kubernetes.io/managed-by": "tulle",
+    "app.kubernetes.io/part-of": "tulle",
+    INSTALL: "shared",
+}
 NO_ROOTS_IN = frozenset(("kube-system", "kube-public", "kube-node-lease"))
 """Nothing is injected there."""
 REPLICA_LABEL = "tulle.dev/replica"
 FRESH = timedelta(seconds=30)
 _BUNDLE, _STREAMS = "tulle.dev/bundle", "tulle.dev/streams"
 _APPLY = "application/apply-patch+yaml"
+_LOOK_AGAIN_S = 15.0
+"""An installation that is applied again may have taken the certificate away."""
 _AGAIN_S = 600.0
 """What was written is written again after this, for those who deleted it."""
 
@@ -51,6 +61,81 @@ class TrustRoots:
         for name in sorted(namespaces.keys() - NO_ROOTS_IN):
             metadata = {"name": ROOT_MAP, "namespace": name, "labels": OURS}
             self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": {ROOT_FILE: pem.decode()}})
+
+
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+SECRETS_ROLE = "tulle-gateway-secrets"
+
+
+class SecretRights(Struct, frozen=True):
+    """Our right to read the Secrets of a namespace: bound while a gateway is there, taken back when none is."""
+
+    role: str
+    binding: str
+    account: str
+    namespace: str
+    """Of the account."""
+    revision: str
+
+    def settle(self, writer: Writer, holding: frozenset[str], before: frozenset[str]) -> None:
+        """Wish the bindings of the namespaces that hold gateways."""
+        for left in before - holding:
+            writer.delete(ROLE_BINDINGS, left, self.binding)
+        for name in sorted(holding):
+            writer.apply(
+                ROLE_BINDINGS,
+                {
+                    "metadata": {"name": self.binding, "namespace": name, "labels": {**OURS, INSTALL: self.revision}},
+                    "roleRef": {"apiGroup": ROLE_BINDINGS.group, "kind": "ClusterRole", "name": self.role},
+                    "subjects": [{"kind": "ServiceAccount", "name": self.account, "namespace": self.namespace}],
+                },
+            )
+
+
+class _ClientConfig(Struct, rename="camel"):
+    ca_bundle: str = ""
+
+
+class _Webhook(Struct, rename="camel"):
+    client_config: _ClientConfig
+
+
+class _Configuration(Struct):
+    webhooks: tuple[_Webhook, ...] = ()
+
+
+class WebhookTrust:
+    """What the API server expects of our admission server's certificate follows the CA's roots."""
+
+    def __init__(self, access: Access, names: Sequence[tuple[str, str]]) -> None:
+        """`names`: (plural, name) of the configurations that call us."""
+        self._access = access
+        self._names = names
+        self._written: dict[tuple[str, str], tuple[bytes, float]] = {}
+
+    async def settle(self, pem: bytes, now: float) -> None:
+        """Bring the configurations up to date; one that is not there is passed over. Raises Refused and Unreachable."""
+        wanted = base64.b64encode(pem).decode()
+        for plural, name in self._names:
+            last, at = self._written.get((plural, name), (b"", 0.0))
+            if last == pem and now < at + _LOOK_AGAIN_S:
+                continue
+            path = f"/apis/admissionregistration.k8s.io/v1/{plural}/{name}"
+            try:
+                found = msgspec.json.decode(await self._access.get(path), type=_Configuration)
+                patch = [
+                    {"op": "add", "path": f"/webhooks/{position}/clientConfig/caBundle", "value": wanted}
+                    for position, one in enumerate(found.webhooks)
+                    if one.client_config.ca_bundle != wanted
+                ]
+                if patch:
+                    await self._access.send(
+                        "PATCH", path, body=msgspec.json.encode(patch), content_type="application/json-patch+json"
+                    )
+            except Refused as refused:
+                if refused.status != HTTPStatus.NOT_FOUND:
+                    raise
+            self._written[plural, name] = (pem, now)
 
 
 class _Meta(Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from tulle.app.cluster_duties import OURS
 from tulle.identity.disk import Disk, own_directory, read_private
 from tulle.kube.access import Access
 from tulle.kube.errors import Refused
@@ -77,7 +78,7 @@ class CaSecret:
             "metadata": {
                 "name": NAME,
                 "namespace": self._namespace,
-                "labels": {"app.kubernetes.io/managed-by": "tulle", "app.kubernetes.io/part-of": "tulle"},
+                "labels": OURS,
                 **({"resourceVersion": self._version} if self._version else {}),
             },
             "data": held,
