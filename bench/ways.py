@@ -26,6 +26,7 @@ from bench.local_mesh import (
     wait_until_listening,
 )
 from bench.worlds import documents_as_json
+from tulle.compile.envoy.series import expanded
 
 DEPTHS = ("full", "once", "l4")
 DIRECT, RELAY, PLAIN = "direct", "relay", "plain"
@@ -232,7 +233,7 @@ def parsed(way: Way) -> tuple[float, float]:
     """Requests the two sidecars of a way have parsed so far, by their own metrics."""
     if way.name not in DEPTHS:
         return 0.0, 0.0
-    texts = [asked(admin, "/stats/prometheus?usedonly") for admin in way.admins]
+    texts = [expanded(asked(admin, "/stats/prometheus?usedonly")) for admin in way.admins]
     reporters = ("source", "destination")
     a, b = (total(text, "istio_requests_total", reporter=who) for text, who in zip(texts, reporters, strict=True))
     return a, b

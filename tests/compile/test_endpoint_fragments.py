@@ -40,7 +40,8 @@ def test_as_the_schema_writes_it(endpoint, weight):
         "version": dict(endpoint.labels).get("version", ""),
         "cluster": owner.cluster if owner else "",
     }
-    fields = {"tulle": struct({name: value or "unknown" for name, value in said.items()})}
+    order = ("workload", "namespace", "app", "version", "canonical", "revision", "cluster")
+    fields = {"tulle": struct({"peer": ";".join(said[name] or "unknown" for name in order)})}
     if endpoint.has_sidecar:
         fields["envoy.transport_socket_match"] = struct({"tlsMode": "istio"})
     socket = api.SocketAddress(address=endpoint.address, port_value=endpoint.port)

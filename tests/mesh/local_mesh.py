@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -279,10 +280,17 @@ class LocalMesh:
         self, app: str, ns: str = "default", name: str = "istio_requests_total"
     ) -> Iterator[tuple[dict[str, str], float]]:
         """Samples of one metric at a sidecar: labels, value."""
-        for line in self.admin(app, "/stats/prometheus?usedonly", ns).splitlines():
+        (pod,) = self.pods_of(app, ns)[:1]
+        whose = {"pod": pod["metadata"]["name"], "namespace": ns}
+        port = int((self.run / "metrics-port").read_text())
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            exposed = answer.read().decode()
+        for line in exposed.splitlines():
             if line.startswith(f"{name}{{"):
                 labels, _, value = line.removeprefix(f"{name}{{").rpartition("} ")
-                yield dict(LABEL.findall(labels)), float(value)
+                found = dict(LABEL.findall(labels))
+                if whose.items() <= found.items():
+                    yield {label: text for label, text in found.items() if label not in whose}, float(value)
 
     def wait_for(self, is_so: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         """Ask again and again until it is so."""

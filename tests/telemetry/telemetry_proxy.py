@@ -9,26 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from tulle.compile.envoy import observing
+from tulle.compile.envoy import bootstrap, observing
+from tulle.compile.envoy.telling import environment
 from tulle.model.plan import ServiceName
 from tulle.xds.schema import to_dict
 
 SERVICE = ServiceName("reviews.default.svc.cluster.local", "reviews", "default")
-WASM = "AGFzbQEAAAABCQJgAABgAX8BfwMDAgABBQMBAAEHLQMGbWVtb3J5AgAXcHJveHlfYWJpX3ZlcnNpb25fMF8yXzEAAAZtYWxsb2MAAQoJAgIACwQAQQAL"
-ENVIRONMENT = {
-    "TULLE_WORKLOAD": "reviews-v1",
-    "TULLE_NAMESPACE": "default",
-    "TULLE_APP": "reviews",
-    "TULLE_VERSION": "v1",
-    "TULLE_CANONICAL": "reviews",
-    "TULLE_REVISION": "v1",
-    "TULLE_CLUSTER": "Kubernetes",
-    "TULLE_PRINCIPAL": "spiffe://cluster.local/ns/default/sa/reviews",
-}
+NODE = bootstrap.Node("10.0.0.1", "reviews-v1-0", "default", "reviews-v1", "reviews", (), "Kubernetes", "m", "abc")
+ENVIRONMENT = environment(
+    {"app": "reviews", "version": "v1"},
+    "reviews-v1",
+    "default",
+    "Kubernetes",
+    "spiffe://cluster.local/ns/default/sa/reviews",
+)
 
 
 def envoy_binary() -> str:
@@ -39,12 +37,23 @@ def envoy_binary() -> str:
     raise AssertionError("the Envoy binary is not installed")
 
 
+class Proxy(NamedTuple):
+    """A proxy that runs."""
+
+    admin: Path
+    port: int
+    """Answers HTTP."""
+    log: Path
+    metrics: int
+    """Where a sidecar has 15090."""
+
+
 @contextmanager
-def proxy(folder: Path) -> Iterator[tuple[Path, int, Path]]:
-    """A running proxy: its admin pipe, its HTTP port, the file its log goes to."""
+def proxy(folder: Path) -> Iterator[Proxy]:
+    """A running proxy."""
     admin, log = folder / "admin.sock", folder / "proxy.log"
-    port = _free_port()
-    config = _bootstrap(admin, port)
+    port, metrics = _free_port(), _free_port()
+    config = _bootstrap(admin, port, metrics)
     with log.open("wb") as out, (folder / "err.log").open("wb") as err:
         process = subprocess.Popen(
             [
@@ -57,17 +66,18 @@ def proxy(folder: Path) -> Iterator[tuple[Path, int, Path]]:
         )
         try:
             _wait(admin, process, folder)
-            yield admin, port, log
+            yield Proxy(admin, port, log, metrics)
         finally:
             process.terminate()
             process.wait(10)
 
 
-def _bootstrap(admin: Path, port: int) -> dict[str, Any]:
+def _bootstrap(admin: Path, port: int, metrics: int) -> dict[str, Any]:
     def answer(path: str, status: int) -> dict[str, Any]:
         return {"match": {"prefix": path}, "direct_response": {"status": status, "body": {"inline_string": "hello"}}}
 
-    routes = [answer("/bad", 503), answer("/", 200)]
+    statuses = [answer(f"/status/{status}", status) for status in range(210, 270)]
+    routes = [answer("/bad", 503), *statuses, answer("/", 200)]
     chain = {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -84,34 +94,31 @@ def _bootstrap(admin: Path, port: int) -> dict[str, Any]:
             ],
         },
     }
-    wasm = {
-        "@type": "type.googleapis.com/envoy.extensions.wasm.v3.WasmService",
-        "singleton": True,
-        "config": {
-            "name": "ns",
-            "root_id": "ns",
-            "vm_config": {"vm_id": "ns", "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"inline_bytes": WASM}}},
-        },
-    }
+    ours = bootstrap.proxy(NODE, {"name": "xds-grpc"}, str(admin))["static_resources"]
     buckets = [0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 3600000]
     return {
         "node": {"id": "n", "cluster": "c"},
         "admin": {"address": {"pipe": {"path": str(admin)}}},
         "stats_flush_interval": "0.2s",
         "stats_config": {
-            "histogram_bucket_settings": [{"match": {"prefix": "wasmcustom.istio"}, "buckets": buckets}],
+            "histogram_bucket_settings": [{"match": {"prefix": "tulle.istio"}, "buckets": buckets}],
         },
-        "bootstrap_extensions": [{"name": "envoy.bootstrap.wasm", "typed_config": wasm}],
         "static_resources": {
+            "clusters": [one for one in ours["clusters"] if one["name"] == "prometheus_stats"],
             "listeners": [
+                _elsewhere(next(one for one in ours["listeners"] if one["name"] == "prometheus"), metrics),
                 {
                     "name": "in",
                     "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
                     "filter_chains": [{"filters": [chain]}],
-                }
-            ]
+                },
+            ],
         },
     }
+
+
+def _elsewhere(listener: dict[str, Any], port: int) -> dict[str, Any]:
+    return {**listener, "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
 
 
 def _rbac() -> dict[str, Any]:

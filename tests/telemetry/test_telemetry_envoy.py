@@ -24,7 +24,7 @@ def run_dir_of(folder: Path, admin: Path) -> Path:
 
 
 async def test_rates_of_a_window_are_those_of_its_requests(tmp_path: Path) -> None:
-    with proxy(tmp_path) as (admin, port, _):
+    with proxy(tmp_path) as (admin, port, *_):
         run = run_dir_of(tmp_path, admin)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await client.get("/warm-up")
@@ -48,7 +48,7 @@ async def test_rates_of_a_window_are_those_of_its_requests(tmp_path: Path) -> No
 
 
 async def test_the_merged_endpoint_has_istios_names_and_the_pods_labels(tmp_path: Path) -> None:
-    with proxy(tmp_path) as (admin, port, _):
+    with proxy(tmp_path) as (admin, port, *_):
         run = run_dir_of(tmp_path, admin)
         async with httpx.AsyncClient() as client:
             await client.get(f"http://127.0.0.1:{port}/")
@@ -66,8 +66,32 @@ async def test_the_merged_endpoint_has_istios_names_and_the_pods_labels(tmp_path
     assert len({(one.name, frozenset(one.labels.items())) for one in found}) == len(found)
 
 
+async def test_prometheus_reads_at_the_proxy_what_tulle_reads_at_the_admin_interface(tmp_path: Path) -> None:
+    forms = {"accept": "application/vnd.google.protobuf;q=0.9,text/plain;q=0.1", "accept-encoding": "gzip"}
+    with proxy(tmp_path) as (admin, port, _, metrics):
+        run = run_dir_of(tmp_path, admin)
+        async with httpx.AsyncClient() as client:
+            for number in range(60):  # many series: the answer comes in pieces
+                await client.get(f"http://127.0.0.1:{port}/{number}", headers={"content-type": "application/grpc"})
+                await client.get(f"http://127.0.0.1:{port}/status/{210 + number}")
+            await asyncio.sleep(0.5)
+            answer = await client.get(f"http://127.0.0.1:{metrics}/stats/prometheus?usedonly", headers=forms)
+            await client.post(f"http://127.0.0.1:{metrics}/stats/prometheus")
+        (ours,) = await merged.scrape(run)
+    assert "text/plain" in answer.headers["content-type"]
+    found = {(one.name, frozenset(one.labels.items())) for one in exposition.samples(answer.text)}
+    expected = {(one.name, frozenset(one.labels.items())) for one in exposition.samples(ours.text)}
+    assert {one for one in found if one[0].startswith("istio")} == {
+        one for one in expected if one[0].startswith("istio")
+    }
+    assert len([name for name, _ in found if name == "istio_requests_total"]) > 10
+    assert "tulle_istio" not in answer.text
+    kinds = {line.split()[2] for line in answer.text.splitlines() if line.startswith("# TYPE istio")}
+    assert kinds == {line.split()[2] for line in ours.text.splitlines() if line.startswith("# TYPE istio")}
+
+
 async def test_log_lines_name_the_policy_and_the_rule(tmp_path: Path) -> None:
-    with proxy(tmp_path) as (_, port, log):
+    with proxy(tmp_path) as (_, port, log, _metrics):
         async with httpx.AsyncClient() as client:
             await client.get(f"http://127.0.0.1:{port}/fine")
             refused = await client.get(f"http://127.0.0.1:{port}/secret/plans")

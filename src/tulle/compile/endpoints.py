@@ -7,7 +7,8 @@ endpoint.
 from functools import lru_cache
 
 from tulle.compile.addresses import is_ip
-from tulle.compile.envoy.clusters import NAMESPACE
+from tulle.compile.envoy import series
+from tulle.compile.envoy.observing import ENDPOINT, METADATA
 from tulle.dialects.kubernetes import endpoints
 from tulle.engine import Database, query
 from tulle.model.intent import Endpoint
@@ -45,17 +46,16 @@ def _metadata(endpoint: Endpoint) -> bytes:
     """What metrics call the endpoint, and how it is reached."""
     labels = dict(endpoint.labels)
     workload = endpoint.workload
-    destination = (
-        ("app", labels.get("app", "")),
-        ("canonical", endpoint.canonical_service),
-        ("cluster", workload.cluster if workload else ""),
-        ("namespace", workload.namespace if workload else ""),
-        ("revision", endpoint.canonical_revision),
-        ("version", labels.get("version", "")),
-        ("workload", endpoint.owner),
-    )
-    values = b"".join(_word(name, value or "unknown") for name, value in destination)
-    return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(NAMESPACE, values))
+    told = {
+        "app": labels.get("app", ""),
+        "canonical": endpoint.canonical_service,
+        "cluster": workload.cluster if workload else "",
+        "namespace": workload.namespace if workload else "",
+        "revision": endpoint.canonical_revision,
+        "version": labels.get("version", ""),
+        "workload": endpoint.owner,
+    }
+    return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(METADATA, _word(ENDPOINT, series.told(told))))
 
 
 @lru_cache(maxsize=50_000)

@@ -126,7 +126,6 @@ def capturing(wishes: Wishes, settings: InjectionSettings) -> Json:
     return {
         "name": CAPTURE_CONTAINER,
         "image": settings.capture_image,
-        "command": ["/tulle-capture"],
         "args": ["init" if makes else "verify", told],
         "resources": {"requests": {"cpu": "10m", "memory": "10Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
         "securityContext": security,
@@ -156,9 +155,11 @@ def volumes(settings: InjectionSettings) -> list[Json]:
 
 def _environment(subject: Subject, settings: InjectionSettings) -> list[Json]:
     principal = f"spiffe://{settings.trust_domain}/ns/$(TULLE_NAMESPACE)/sa/$(TULLE_SERVICE_ACCOUNT)"
-    told: Mapping[str, str] = environment(subject.labels, subject.owner, "", settings.cluster, principal)
+    told: Mapping[str, str] = environment(
+        subject.labels, subject.owner, "$(TULLE_NAMESPACE)", settings.cluster, principal
+    )
     downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _DOWNWARD.items()]
-    return [*downward, *({"name": name, "value": value} for name, value in told.items() if name not in _DOWNWARD)]
+    return [*downward, *({"name": name, "value": value} for name, value in told.items())]
 
 
 def _restricted(user: int) -> Json:

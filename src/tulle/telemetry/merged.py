@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from tulle.compile.envoy.series import expanded
 from tulle.telemetry import pipe
 from tulle.telemetry.exposition import NotExpositionError, Text, joined, samples
 from tulle.telemetry.rates import USED, Reading, Reporter
@@ -119,4 +120,4 @@ def _scrape(sidecar: Sidecar, query: dict[str, str]) -> Scrape:
         answer = pipe.ask(sidecar.socket, "GET", "/stats/prometheus", query=query, timeout_s=TIMEOUT_S)
     except OSError as error:
         return Scrape(sidecar, "", str(error) or type(error).__name__)
-    return Scrape(sidecar, "", f"HTTP {answer.status}") if answer.is_error else Scrape(sidecar, answer.text)
+    return Scrape(sidecar, "", f"HTTP {answer.status}") if answer.is_error else Scrape(sidecar, expanded(answer.text))

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from tulle.compile.envoy import series
+
 Json = dict[str, Any]
 
 XDS_SOCKET: Final = "/run/tulle/xds/xds.sock"
@@ -28,11 +30,9 @@ MAX_DOWNSTREAM_CONNECTIONS: Final = 20_000
 
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - inside a pod's own network namespace
 TYPE: Final = "type.googleapis.com/envoy."
-_NO_OP_WASM: Final = "AGFzbQEAAAABCQJgAABgAX8BfwMDAgABBQMBAAEHLQMGbWVtb3J5AgAXcHJveHlfYWJpX3ZlcnNpb25fMF8yXzEAAAZtYWxsb2MAAQoJAgIACwQAQQAL"
-"""A module of 87 bytes that does nothing: its existence registers the name space of Istio's metrics (facts §5)."""
 _BUCKETS: Final = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000)
 _KEPT_STATS: Final = (
-    "wasmcustom",
+    f"{series.SCOPE}.",
     "cluster_manager",
     "listener_manager",
     "server.",
@@ -141,7 +141,6 @@ def proxy(
             "clusters": [xds, _pipe_cluster("prometheus_stats", admin_socket), *clusters],
             "listeners": [_prometheus(), _readiness(), *listeners],
         },
-        "bootstrap_extensions": [_ISTIO_METRICS],
         "stats_flush_interval": "5s",
         "stats_eviction_interval": "60s",
         "stats_config": _STATS,
@@ -299,22 +298,6 @@ _RECONNECT_AFTER: Final = "0.025s"
 _SOCKET_PAUSE: Final = "0.25s"
 """Longest pause between two looks for a socket of this machine, which cost next to nothing."""
 _NETWORK_PAUSE: Final = "2s"
-_ISTIO_METRICS: Final[Mapping[str, Any]] = {
-    "name": "envoy.bootstrap.wasm",
-    "typed_config": {
-        "@type": f"{TYPE}extensions.wasm.v3.WasmService",
-        "singleton": True,
-        "config": {
-            "name": "istio-metrics",
-            "root_id": "istio-metrics",
-            "vm_config": {
-                "vm_id": "istio-metrics",
-                "runtime": "envoy.wasm.runtime.v8",
-                "code": {"local": {"inline_bytes": _NO_OP_WASM}},
-            },
-        },
-    },
-}
 _STATS: Final[Mapping[str, Any]] = {
     "stats_matcher": {
         "inclusion_list": {
@@ -324,7 +307,7 @@ _STATS: Final[Mapping[str, Any]] = {
             ]
         }
     },
-    "histogram_bucket_settings": [{"match": {"prefix": "wasmcustom.istio"}, "buckets": [*_BUCKETS, 3600000]}],
+    "histogram_bucket_settings": [{"match": {"prefix": f"{series.SCOPE}.istio"}, "buckets": [*_BUCKETS, 3600000]}],
 }
 _OVERLOAD: Final[Mapping[str, Any]] = {
     "refresh_interval": "1s",
@@ -427,29 +410,38 @@ def http2_kept_alive(filters: Sequence[Json] = ()) -> Json:
 
 
 def _prometheus() -> Json:
-    return _one_path("prometheus", PROMETHEUS_PORT, PROMETHEUS_PATH, PROMETHEUS_PATH)
+    named = {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": f"{TYPE}extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": series.SCRIPT},
+        },
+    }
+    return _one_path("prometheus", PROMETHEUS_PORT, PROMETHEUS_PATH, PROMETHEUS_PATH, [named])
 
 
 def _readiness() -> Json:
     return _one_path("readiness", READINESS_PORT, "/healthz/ready", "/ready")
 
 
-def _one_path(name: str, port: int, path: str, admin_path: str) -> Json:
+def _one_path(name: str, port: int, path: str, admin_path: str, filters: Sequence[Json] = ()) -> Json:
     """A listener that serves one exact path of the admin interface and nothing else of it."""
     route = {"cluster": "prometheus_stats", "prefix_rewrite": admin_path, "timeout": "10s"}
     manager = {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "normalize_path": True,
-        "http_filters": [ROUTER],
+        "http_filters": [*filters, ROUTER],
         "route_config": {
+            # Envoy offers metrics in other forms than text, and `filters` read text.
+            "request_headers_to_remove": ["accept", "accept-encoding"],
             "virtual_hosts": [
                 {
                     "name": name,
                     "domains": ["*"],
                     "routes": [{"match": {"path": path, "headers": [GET]}, "route": route}],
                 }
-            ]
+            ],
         },
     }
     return {

@@ -14,8 +14,6 @@ from tulle.xds.schema import struct, to_any
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 INBOUND_SOURCE = "127.0.0.6"
 """Sidecars speak to their own workload from this address, which capture rules let through (Istio)."""
-NAMESPACE = "tulle"
-"""Namespace of our metadata on clusters and endpoints."""
 
 _NO_SERVICE = ServiceName("unknown", "unknown", "unknown")
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -90,7 +88,7 @@ def black_hole() -> "api.Cluster":
     return api.Cluster(name=BLACK_HOLE, type="STATIC", connect_timeout=_CONNECT, metadata=metadata)
 
 
-def local(port: int | None, upstream: Upstream, service: ServiceName | None) -> "api.Cluster":
+def local(port: int | None, upstream: Upstream) -> "api.Cluster":
     """The workload's own port (None: whichever port was called), from the address that capture lets through."""
     name = INBOUND_PASSTHROUGH if port is None else inbound(port)
     if upstream is Upstream.HTTP2:
@@ -107,7 +105,6 @@ def local(port: int | None, upstream: Upstream, service: ServiceName | None) -> 
         type="ORIGINAL_DST",
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=_CONNECT,
-        metadata=_service_metadata(service or _NO_SERVICE),
         upstream_bind_config=api.BindConfig(
             source_address=api.SocketAddress(address=INBOUND_SOURCE, port_value=0),
         ),
@@ -203,10 +200,10 @@ def _downstream() -> "api.HttpProtocolOptions.UseDownstreamHttpConfig":
     )
 
 
-def _service_metadata(service: ServiceName | None, mesh_tls: MeshTls | None = None) -> "api.Metadata | None":
+def _service_metadata(service: ServiceName | None, mesh_tls: MeshTls) -> "api.Metadata | None":
+    """What the calling sidecar's metrics say of the connection and its service (`series`)."""
     if service is None:
         return None
-    told = {"service_host": service.host, "service_name": service.name, "service_namespace": service.namespace}
-    if mesh_tls is not None:  # what the calling sidecar's metrics say of the connection
-        told["security"] = "mutual_tls" if mesh_tls is MeshTls.ALWAYS else "unknown"
-    return api.Metadata(filter_metadata={NAMESPACE: struct(told)})
+    security = "mutual_tls" if mesh_tls is MeshTls.ALWAYS else "unknown"
+    told = {observing.SERVICE: f"{security};{service.host};{service.name};{service.namespace}"}
+    return api.Metadata(filter_metadata={observing.METADATA: struct(told)})

@@ -14,7 +14,7 @@ from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_netwo
 from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
 from tulle.model.intent import Depth, MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
-from tulle.model.plan import BLACK_HOLE, Inbound, InboundPort, ServiceName, Upstream, WeightedTarget
+from tulle.model.plan import BLACK_HOLE, Inbound, InboundPort, Upstream, WeightedTarget
 from tulle.xds import api
 from tulle.xds.names import inbound as inbound_name
 from tulle.xds.schema import to_any
@@ -53,8 +53,8 @@ def tables(plan: Inbound) -> Iterator["api.RouteConfiguration"]:
 def local_clusters(plan: Inbound) -> Iterator["api.Cluster"]:
     """The clusters of the workload's own ports: HTTP/1.1 or HTTP/2 as the port's protocol says, gRPC always HTTP/2."""
     for port in plan.ports:
-        yield from _local(port.port, port.protocol, port.service)
-    yield from _local(None, PortProtocol.AUTO, None)
+        yield from _local(port.port, port.protocol)
+    yield from _local(None, PortProtocol.AUTO)
 
 
 def table_name(port: int) -> str:
@@ -66,14 +66,14 @@ def _may_be_http(protocol: PortProtocol) -> bool:
     return protocol.is_http or protocol is PortProtocol.AUTO
 
 
-def _local(port: int | None, protocol: PortProtocol, service: ServiceName | None) -> Iterator["api.Cluster"]:
+def _local(port: int | None, protocol: PortProtocol) -> Iterator["api.Cluster"]:
     if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
-        yield clusters.local(port, Upstream.HTTP2, service)
+        yield clusters.local(port, Upstream.HTTP2)
     elif _may_be_http(protocol):
-        yield clusters.local(port, Upstream.HTTP1, service)
-        yield clusters.local(port, Upstream.HTTP2, service)
+        yield clusters.local(port, Upstream.HTTP1)
+        yield clusters.local(port, Upstream.HTTP2)
     else:
-        yield clusters.local(port, Upstream.TCP, service)
+        yield clusters.local(port, Upstream.TCP)
 
 
 def _table(name: str, protocol: PortProtocol, cluster: str, policies: tuple[Any, ...]) -> "api.RouteConfiguration":
