@@ -5,7 +5,7 @@ Reads files; what values mean is `installing`'s.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -16,7 +16,7 @@ from tulle.cli.output import Exit, refuse
 from tulle.injecting.settings import InjectionSettings
 from tulle.installing.installation import NAMESPACE
 from tulle.installing.refusals import RefusedError, refused
-from tulle.installing.values import PROFILES, Values, setting, values_of
+from tulle.installing.values import PROFILES, Values, laid, setting, values_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,17 +30,33 @@ class Choice(NamedTuple):
     files: tuple[Path, ...]
     assignments: tuple[str, ...]
 
-    def values(self, **defaults: Any) -> Values:
-        """As values: defaults of the command, the profile, files, `--set`, `--revision`. Ends the command if they are refused."""
+    def overlay(self) -> dict[str, Any]:
+        """What was asked for beside the profile: files, `--set`, `--revision`. Ends the command if it is refused."""
+        made: dict[str, Any] = {}
         try:
-            overlays = [defaults, *map(_read, self.files), *map(setting, self.assignments)]
-            if self.revision:
-                overlays.append({"revision": self.revision})
-            values = values_of(self.profile, *overlays)
-            _judge(values)
+            for one in (*map(_read, self.files), *map(setting, self.assignments)):
+                made = laid(made, one)
         except RefusedError as error:
-            refuse(error.problem.text, Exit.BAD_INPUT, advice=error.problem.advice, code=error.problem.code)
-        return values
+            _refuse(error)
+        return {**made, "revision": self.revision} if self.revision else made
+
+    def values(self, **defaults: Any) -> Values:
+        """As values: the profile, defaults of the command, then the overlay. Ends the command if they are refused."""
+        return judged(self.profile, defaults, self.overlay())
+
+
+def judged(profile: str, *overlays: dict[str, Any]) -> Values:
+    """Values of a profile and overlays; ends the command if they are refused."""
+    try:
+        values = values_of(profile, *overlays)
+        _judge(values)
+    except RefusedError as error:
+        _refuse(error)
+    return values
+
+
+def _refuse(error: RefusedError) -> NoReturn:
+    refuse(error.problem.text, Exit.BAD_INPUT, advice=error.problem.advice, code=error.problem.code)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WEBHOOK_PORT: Final = 15017
 PROBE_PORT: Final = 8080
 USER: Final = 1337
 
-_COMPONENT = "control-plane"
+COMPONENT: Final = "control-plane"
 _ENABLED = Value("controlPlane.enabled")
 _NAME = revised(CONTROL_PLANE)
 
@@ -71,7 +71,7 @@ def settings() -> Node:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(revised(SETTINGS), _COMPONENT),
+        "metadata": metadata(revised(SETTINGS), COMPONENT),
         "data": {"mesh.json": _MESH, "injection.json": _INJECTION},
     }
 
@@ -81,7 +81,7 @@ def service_account() -> Node:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata(_NAME, _COMPONENT),
+        "metadata": metadata(_NAME, COMPONENT),
         "imagePullSecrets": Value("image.pullSecrets"),
     }
 
@@ -91,7 +91,7 @@ def service() -> Node:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(_NAME, _COMPONENT),
+        "metadata": metadata(_NAME, COMPONENT),
         "spec": {
             "selector": selector(),
             "ports": [
@@ -112,7 +112,7 @@ def deployment() -> Node:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(_NAME, _COMPONENT),
+        "metadata": metadata(_NAME, COMPONENT),
         "spec": {
             "replicas": Value("controlPlane.replicas"),
             "selector": {"matchLabels": selector()},
@@ -120,7 +120,7 @@ def deployment() -> Node:
             "template": {
                 "metadata": {
                     "labels": {
-                        **labels(_COMPONENT),
+                        **labels(COMPONENT),
                         "app": CONTROL_PLANE,
                         "sidecar.istio.io/inject": "false",
                         Spread(Value("controlPlane.podLabels")): None,
@@ -233,7 +233,7 @@ def disruption_budget() -> Node:
         {
             "apiVersion": "policy/v1",
             "kind": "PodDisruptionBudget",
-            "metadata": metadata(_NAME, _COMPONENT),
+            "metadata": metadata(_NAME, COMPONENT),
             "spec": {"minAvailable": 1, "selector": {"matchLabels": selector()}},
         },
     )
@@ -273,6 +273,6 @@ def objects() -> tuple[Node, ...]:
         service(),
         deployment(),
         disruption_budget(),
-        autoscaler("controlPlane.autoscaling", _NAME, metadata(_NAME, _COMPONENT)),
+        autoscaler("controlPlane.autoscaling", _NAME, metadata(_NAME, COMPONENT)),
     )
     return (namespace(), *(When((_ENABLED,), node) for node in own))

@@ -10,7 +10,7 @@ from tulle.installing.blueprint import Has, Node, Value, When
 from tulle.installing.control_plane import USER, autoscaler
 from tulle.installing.naming import CONTROLLER, GATEWAY_CLASS, REV, REVISION, labels, metadata
 
-_COMPONENT: Final = "ingress-gateway"
+COMPONENT: Final = "ingress-gateway"
 _NAME: Final = Value("ingress.name")
 _PORTS: Final = (("status-port", 15021, 15021), ("http2", 80, 8080), ("https", 443, 8443))
 _CLASS_API: Final = "gateway.networking.k8s.io/v1/GatewayClass"
@@ -21,7 +21,7 @@ def _selector() -> dict[str, Node]:
 
 
 def _meta(extra: Node = None) -> dict[Any, Node]:
-    meta = {"name": _NAME, "namespace": Value("ingress.namespace"), "labels": {**labels(_COMPONENT), **_selector()}}
+    meta = {"name": _NAME, "namespace": Value("ingress.namespace"), "labels": {**labels(COMPONENT), **_selector()}}
     return {**meta, **(extra or {})}
 
 
@@ -63,7 +63,7 @@ def _deployment() -> Node:
             "template": {
                 "metadata": {
                     "labels": {
-                        **labels(_COMPONENT),
+                        **labels(COMPONENT),
                         **_selector(),
                         REVISION: REV,
                         "sidecar.istio.io/inject": "true",

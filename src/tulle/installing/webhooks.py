@@ -110,9 +110,9 @@ def _inner(node: Node) -> Node:
     return node.then if isinstance(node, When) else node
 
 
-def tag_name(tag: str, namespace: str) -> str:
-    """The name of a tag's webhook."""
-    return f"tulle-tag-{tag}-{namespace}"
+def injector_name(revision: str, namespace: str) -> str:
+    """The name of a revision's own webhook (`default`: of the one without a name)."""
+    return f"tulle-injector-{namespace}" if revision == DEFAULT else f"tulle-injector-{revision}-{namespace}"
 
 
 def tag(name: str) -> Node:

@@ -1,0 +1,123 @@
+"""Waiting until what was applied works, or is gone, and saying what keeps it.
+
+Polls the API; bounded by the time given. Knows Deployments, definitions and pods; no object of the mesh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tulle.cli.output import Exit
+from tulle.cli.reaching import Cluster, Json, refuse_with
+from tulle.cli.steps import Step
+from tulle.kube.discovery import Resource
+
+_POLL_S: Final = 0.5
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+DEFINITIONS: Final = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", is_namespaced=False
+)
+_PODS: Final = Resource("", "v1", "pods", "Pod")
+_HOPELESS: Final = 3
+"""Restarts after which a crash is worth a word of its own."""
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Ask until it holds; False when the time is over."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not await holds():
+        if asyncio.get_running_loop().time() >= end:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+async def established(cluster: Cluster, names: Sequence[str], seconds: float) -> None:
+    """Wait until definitions are served. Ends the command with TUL1109."""
+    missing = set(names)
+
+    async def served() -> bool:
+        for name in sorted(missing):
+            found = await cluster.read(DEFINITIONS, name)
+            if found is None or not _has(found, "Established"):
+                return False
+            missing.discard(name)
+        return True
+
+    if not await until(served, seconds):
+        reason = f"{', '.join(sorted(missing))} not established"
+        refuse_with("TUL1109", Exit.TIMEOUT, what="a definition", seconds=f"{seconds:g}", reason=reason, namespace="")
+
+
+async def rolled_out(cluster: Cluster, namespace: str, name: str, seconds: float, step: Step) -> None:
+    """Wait until all replicas of a Deployment are of its newest template and ready. Ends the command with TUL1109."""
+
+    async def ready() -> bool:
+        found = await cluster.read(DEPLOYMENTS, name, namespace)
+        if found is None:
+            return False
+        have, want, is_done = progress(found)
+        step.say(f"{have} of {want} ready")
+        return is_done
+
+    if await until(ready, seconds):
+        return
+    reason = await trouble(cluster, namespace, name) or step.words or "nothing was heard of it"
+    refuse_with(
+        "TUL1109",
+        Exit.TIMEOUT,
+        what=f"{namespace}/{name}",
+        seconds=f"{seconds:g}",
+        reason=reason,
+        namespace=namespace,
+    )
+
+
+def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:
+    """Ready replicas of the newest template, replicas wanted, and whether old ones are gone too."""
+    status = deployment.get("status") or {}
+    want = deployment["spec"].get("replicas", 1)
+    if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
+        return 0, want, False
+    have = min(status.get("updatedReplicas", 0), status.get("availableReplicas", 0))
+    return have, want, have >= want and status.get("replicas", 0) == want
+
+
+async def trouble(cluster: Cluster, namespace: str, name: str) -> str:
+    """Why a Deployment does not get ready, in the words of its pods or of itself; empty: not known."""
+    found = await cluster.read(DEPLOYMENTS, name, namespace)
+    if found is None:
+        return "it is not there"
+    labels = found["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    for pod in await cluster.listed(_PODS, selector, namespace):
+        reason = pod_trouble(pod)
+        if reason:
+            return f"{pod['metadata']['name']}: {reason}"
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    bad = [one for one in conditions if one["type"] == "ReplicaFailure" and one["status"] == "True"]
+    return str(bad[0]["message"]) if bad else ""
+
+
+def pod_trouble(pod: Mapping[str, Any]) -> str:
+    """What keeps a pod from being ready; empty: nothing, or not known."""
+    status = pod.get("status") or {}
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting")
+        if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            last = ((container.get("lastState") or {}).get("terminated") or {}).get("exitCode")
+            exited = f" (exit code {last})" if last is not None else ""
+            return f"container {container['name']}: {waiting['reason']}{exited} {waiting.get('message', '')}".strip()
+        if container.get("restartCount", 0) >= _HOPELESS:
+            return f"container {container['name']} was restarted {container['restartCount']} times"
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return f"not scheduled: {condition.get('message', '')}"
+    return ""
+
+
+def _has(one: Json, condition: str) -> bool:
+    conditions = (one.get("status") or {}).get("conditions") or ()
+    return any(item["type"] == condition and item["status"] == "True" for item in conditions)

@@ -1,0 +1,192 @@
+"""A cluster for the commands that install: reached as kubectl reaches it, asked for objects of any kind, changed by server-side apply.
+
+Adapter over `kube`. Knows no object of the mesh. Every answer of the API that is an error ends the command with its code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+
+import click
+
+from tulle.cli.output import Exit, refuse
+from tulle.kube.access import Access
+from tulle.kube.discovery import Discovery, Resource, Table, chosen
+from tulle.kube.errors import KubeError, NoCluster, Refused, Unreachable
+from tulle.model.problems import NOWHERE, problem
+
+OWNER: Final = "tulle-install"
+"""Field manager of what is installed; the control plane's own is another, so its fields stay."""
+_APPLY: Final = "application/apply-patch+yaml"
+_AT_ONCE: Final = 12
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+class Review(NamedTuple):
+    """A right to ask about."""
+
+    verb: str
+    group: str
+    resource: str
+    namespace: str = ""
+
+
+class Cluster:
+    """One cluster. Its methods raise Refused and Unreachable, which `in_cluster` turns into the end of the command."""
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self._discovery = Discovery(access)
+        self.table: Table = {}
+
+    async def look(self) -> None:
+        """Learn (again) which kinds are served."""
+        await self._discovery.refresh()
+        self.table = self._discovery.table
+
+    async def version(self) -> tuple[int, int]:
+        """Major and minor."""
+        found = json.loads(await self.access.get("/version"))
+        return int(found["major"]), int("".join(digit for digit in found["minor"] if digit.isdigit()))
+
+    def resource(self, document: Mapping[str, Any]) -> Resource | None:
+        """How the kind of an object is served; None: it is not."""
+        group, _, version = str(document["apiVersion"]).rpartition("/")
+        return chosen(self.table, group, document["kind"], (version,))
+
+    def kind(self, group: str, kind: str) -> Resource | None:
+        """A kind in the version that the API prefers; None: not served."""
+        return next(iter(self.table.get((group, kind), ())), None)
+
+    async def read(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
+        """One object; None: there is none."""
+        try:
+            found: Json = json.loads(await self.access.get(resource.path(namespace, name)))
+        except Refused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return found
+
+    async def listed(self, resource: Resource, selector: str = "", namespace: str = "") -> list[Json]:
+        """All objects with these labels; kind and version are filled in. None if the kind is not there any more."""
+        query = {"labelSelector": selector} if selector else {}
+        try:
+            body = await self.access.get(resource.path(namespace), query)
+        except Refused as refused:
+            if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+                return []
+            raise
+        envelope = {"apiVersion": resource.api_version, "kind": resource.kind}
+        return [{**one, **envelope} for one in json.loads(body)["items"]]
+
+    async def applied(self, document: Mapping[str, Any], *, dry_run: bool = False) -> str:
+        """Apply an object: `created`, `configured` or `unchanged`. Raises Refused also where its kind is not served."""
+        resource = self.resource(document)
+        meta = document["metadata"]
+        if resource is None:
+            raise Refused("PATCH", document["kind"], HTTPStatus.NOT_FOUND, "NotFound", "the kind is not served")
+        before = await self.read(resource, meta["name"], meta.get("namespace", ""))
+        query = {"fieldManager": OWNER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
+        path = resource.path(meta.get("namespace", ""), meta["name"])
+        answer = await self.access.send(
+            "PATCH", path, query=query, body=json.dumps(document).encode(), content_type=_APPLY
+        )
+        if before is None:
+            return "created"
+        after = json.loads(answer.body)
+        return "unchanged" if _content(before) == _content(after) else "configured"
+
+    async def deleted(self, one: Mapping[str, Any]) -> None:
+        """Delete an object as it was read; gone already is well."""
+        resource = self.resource(one)
+        if resource is None:
+            return
+        meta = one["metadata"]
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": meta["uid"]}}
+        path = resource.path(meta.get("namespace", ""), meta["name"])
+        try:
+            await self.access.send("DELETE", path, body=json.dumps(options).encode())
+        except Refused as refused:
+            if refused.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+
+    async def may(self, review: Review) -> bool:
+        """Whether we hold a right (SelfSubjectAccessReview)."""
+        attributes = {
+            "verb": review.verb,
+            "group": review.group,
+            "resource": review.resource,
+            "namespace": review.namespace,
+        }
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = await self.access.send("POST", path, body=json.dumps(body).encode())
+        return bool(json.loads(answer.body)["status"].get("allowed"))
+
+
+def _content(one: Mapping[str, Any]) -> Json:
+    meta = {key: value for key, value in one["metadata"].items() if key not in ("managedFields", "resourceVersion")}
+    return {**one, "metadata": {**meta, "generation": 0}, "status": None}
+
+
+async def together(works: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The answers of many questions, a dozen at a time, in order."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(work: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await work()
+
+    return list(await asyncio.gather(*(one(work) for work in works)))
+
+
+def in_cluster(kubeconfig: Path | None, context: str | None, work: Callable[[Cluster], Awaitable[T]]) -> T:
+    """Do something with a cluster; refusals of the API end the command."""
+
+    async def connected() -> T:
+        async with Access.from_kubeconfig(kubeconfig, context) as access:
+            cluster = Cluster(access)
+            await cluster.look()
+            return await work(cluster)
+
+    try:
+        return asyncio.run(connected())
+    except KubeError as error:
+        found = error.problem()
+        exit_code = Exit.UNREACHABLE if isinstance(error, NoCluster | Unreachable) else Exit.FAILED
+        refuse(
+            found.text,
+            Exit.FORBIDDEN if found.code == "TUL1003" else exit_code,
+            advice=found.advice,
+            code=found.code,
+        )
+
+
+def refuse_with(code: str, exit_code: Exit = Exit.FAILED, **arguments: object) -> NoReturn:
+    """End the command with a code of the catalogue."""
+    found = problem(code, NOWHERE, **arguments)
+    refuse(found.text, exit_code, advice=found.advice, code=code)
+
+
+def reaching(command: F) -> F:
+    """`--kubeconfig` and `--context`."""
+    context = click.option("--context", metavar="NAME", help="Of the kubeconfig.")
+    file = click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Instead of $KUBECONFIG or ~/.kube/config.",
+    )
+    return file(context(command))
