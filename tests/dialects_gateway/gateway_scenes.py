@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from golden.compile_goldens import Case as CompilerCase
 from tulle.dialects.gateway_api.inputs import Deployed, GatewayAddress, deployed
 from tulle.dialects.gateway_api.names import gateway_key

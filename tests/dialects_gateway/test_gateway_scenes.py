@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from compile.world import static, validate
 from gateway_scenes import HERE, OUTPUTS, SCENES, Scene
+
+from compile.world import static, validate
 from golden.compile_goldens import REWRITE
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from tulle.dialects.gateway_api.backends import service_ports
+from tulle.dialects.gateway_api.backends import SERVICE, service_ports
 from tulle.dialects.gateway_api.gateway_classes import our_gateway
 from tulle.dialects.gateway_api.listeners import (
     Listener,
@@ -24,8 +24,6 @@ from tulle.dialects.inputs import objects
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey, covers
 from tulle.model.objects import Object
-
-SERVICE_PARENT = ("", "Service")
 
 
 class Attachment(Struct, frozen=True):
@@ -67,7 +65,7 @@ def attachments(db: Database, key: ObjectKey) -> tuple[Attachment, ...]:
 
 def _attached(db: Database, key: ObjectKey, hosts: tuple[str, ...], index: int, ref: ParentRef) -> Attachment | None:
     place = ref.namespace or key.namespace
-    if (ref.group, ref.kind) == SERVICE_PARENT:
+    if (ref.group, ref.kind) == SERVICE:
         return _of_service(db, key, place, index, ref)
     if ref.group != GROUP:
         return None

@@ -10,7 +10,7 @@ from msgspec import Struct
 from tulle.dialects.gateway_api.grants import is_granted
 from tulle.dialects.gateway_api.listeners import Verdict
 from tulle.dialects.gateway_api.schema_routes import BackendRef, MirrorBackend
-from tulle.dialects.inputs import settings
+from tulle.dialects.inputs import objects, settings
 from tulle.dialects.kubernetes.registry import declared, service
 from tulle.dialects.kubernetes.services import service_host
 from tulle.engine import Database, query
@@ -18,6 +18,7 @@ from tulle.model.intent import PortProtocol, Target
 from tulle.model.keys import ObjectKey, ServiceKey
 from tulle.model.origin import Origin
 
+SERVICE = ("", "Service")
 _ALIAS = ("networking.istio.io", "Hostname")
 """Istio's reference to any host of the mesh by its name."""
 
@@ -36,10 +37,11 @@ def resolved(db: Database, holder: ObjectKey, ref: BackendRef | MirrorBackend) -
     """The service and port of a reference in a route. Asks nothing of the service but whether it has the port."""
     if (ref.group, ref.kind) == _ALIAS:
         return Backend(ref.name.lower(), ref.port)
-    if (ref.group, ref.kind) != ("", "Service"):
+    if (ref.group, ref.kind) != SERVICE:
         return Backend("", None, Verdict("InvalidKind", f"{ref.kind} {ref.name} is no Service"))
     place = ref.namespace or holder.namespace
-    if not is_granted(db, holder, ObjectKey(holder.cluster, "", "Service", place, ref.name)):
+    target = ObjectKey(holder.cluster, "", "Service", place, ref.name)
+    if not is_of_mesh(db, holder) and not is_granted(db, holder, target):
         return Backend("", None, Verdict("RefNotPermitted", f"no ReferenceGrant of {place} allows Service {ref.name}"))
     if ref.port is None:
         return Backend("", None, Verdict("UnsupportedValue", f"the reference to Service {ref.name} needs a port"))
@@ -49,6 +51,13 @@ def resolved(db: Database, holder: ObjectKey, ref: BackendRef | MirrorBackend) -
     if ref.port not in dict(ports):
         return Backend("", None, Verdict("BackendNotFound", f"Service {place}/{ref.name} has no port {ref.port}"))
     return Backend(service_host(place, ref.name, settings(db).cluster_domain), ref.port)
+
+
+@query
+def is_of_mesh(db: Database, holder: ObjectKey) -> bool:
+    """Whether a route has Services alone as parents: it exposes nothing, so nobody need grant its references (GEP-1294)."""
+    found = objects(db, holder)
+    return found is not None and all((ref.group, ref.kind) == SERVICE for ref in found.spec.parent_refs)
 
 
 @query
