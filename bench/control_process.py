@@ -95,6 +95,11 @@ class Sidecars:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def answer(self) -> Line:
         """The next line. Raises CannotMeasureError if there is none."""
         assert self._process.stdout is not None

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from bench import churn, soak
+from bench import churn, frozen, soak
 from bench.results import Recorder, Row
 
 NAME = "endurance"
@@ -36,7 +36,15 @@ def _churn(given: Any) -> list[tuple[Row, Row]]:
     return [(case.key, churn.measure(case)) for case in cases]
 
 
+def _frozen(given: Any) -> list[tuple[Row, Row]]:
+    cases = [
+        frozen.Case(how, given.services, given.sidecars - 1) for how in (frozen.AWAKE, frozen.LIVE, frozen.STARTING)
+    ]
+    return [(case.key, frozen.measure(case, given.repeat)) for case in cases]
+
+
 TRIALS = {
+    "frozen": Trial(_frozen, frozen.text),
     "reconnects": Trial(_churn, churn.text),
     "edits": Trial(_churn, churn.text),
     "soak": Trial(_soak, soak.text),
@@ -61,6 +69,7 @@ def arguments(parser: Any) -> None:
     parser.add_argument("--count", type=int, default=10_000, help="of reconnects or edits")
     parser.add_argument("--services", type=int, default=200)
     parser.add_argument("--sidecars", type=int, default=40)
+    parser.add_argument("--repeat", type=int, default=5, help="edits of each kind beside one that stands still")
     parser.add_argument("--discovery", default="full,on-demand", help="comma-separated")
     parser.add_argument("--nice", type=int, default=0, help="give way to others by so much")
 
