@@ -9,12 +9,11 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import msgspec
 import yaml
-from httpx2.websockets import AsyncWebSocketClient, AsyncWebSocketSession, WebSocketUpgradeError
 from lightkube.config.client_adapter import user_auth, verify_cluster
 from lightkube.config.kubeconfig import PROXY_CONF, KubeConfig, SingleConfig
 from lightkube.config.models import Cluster, NameValue, User, UserExec
@@ -22,6 +21,9 @@ from lightkube.core.exceptions import ConfigError
 from msgspec import Struct
 
 from tulle.kube.errors import NoCluster, Refused, Unreachable
+
+if TYPE_CHECKING:
+    from httpx2.websockets import AsyncWebSocketSession
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
@@ -150,8 +152,13 @@ class Access:
     @asynccontextmanager
     async def websocket(
         self, path: str, query: Mapping[str, str], protocol: str
-    ) -> AsyncIterator[AsyncWebSocketSession]:
+    ) -> AsyncIterator["AsyncWebSocketSession"]:
         """A WebSocket. Raises as `send` while it is opened."""
+        from httpx2.websockets import (  # noqa: PLC0415 - only tools on a user's machine open any
+            AsyncWebSocketClient,
+            WebSocketUpgradeError,
+        )
+
         try:
             opening = AsyncWebSocketClient(self._client, keepalive_ping_interval_seconds=None).connect(
                 path, params=query, subprotocols=[protocol]
