@@ -106,6 +106,11 @@ def echo_basic() -> Image:
     return _one_program("echo-basic", "echo-basic", *_names("echo-basic"), *suite_references("echo-basic"))
 
 
+def suite_coredns() -> Image:
+    """CoreDNS under the names that the suite's manifests use: its tests of UDP ask it."""
+    return _one_program("suite-coredns", "coredns", *suite_references("coredns"), at="/coredns")
+
+
 def echo() -> Image:
     """A backend and client that the suite's mesh tests can talk to."""
     references = (*_names("echo"), *suite_references("echo-advanced"))
@@ -126,6 +131,7 @@ IMAGES: dict[str, Callable[[], Image]] = {
     "test": tools,
     "echo-basic": echo_basic,
     "echo": echo,
+    "suite-coredns": suite_coredns,
     "capture": capture,
 }
 OF_THE_CLUSTER = ("pause", "coredns")

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from .builds import locked
 from .layout import cache
 from .saying import say
 
+UNUSED_S = 1800.0
 EPOCH = "1970-01-01T00:00:00Z"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -56,6 +58,7 @@ def archive(image: Image) -> Path:
             made = target.with_suffix(".part")
             _write(image, configuration, tars, made)
             made.rename(target)
+        os.utime(target)
     return target
 
 
@@ -119,14 +122,17 @@ def _tar(layer: Layer) -> tuple[Path, str]:
                 layer.make(Path(root))
                 _pack(Path(root), target)
             note.write_text(hashlib.file_digest(target.open("rb"), "sha256").hexdigest())
+        os.utime(target)
+        os.utime(note)
     return target, note.read_text()
 
 
 def _forget(folder: Path, name: str) -> None:
-    """What the same name meant before: nobody asks for it again."""
+    """What the same name meant before, long enough ago that nobody reads it any more."""
+    old = time.time() - UNUSED_S
     for path in folder.glob(f"{name}-*"):
-        if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}\.\w+", path.name):
-            path.unlink()
+        if re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{16}}\.\w+", path.name) and path.stat().st_mtime < old:
+            path.unlink(missing_ok=True)
 
 
 def _pack(root: Path, target: Path) -> None:
