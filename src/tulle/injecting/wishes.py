@@ -159,8 +159,7 @@ def _range_of(word: str) -> str:
 
 
 def _port_of(word: str) -> int:
-    port = int(word)
-    if not 1 <= port <= _LAST_PORT:
+    if not word.isdecimal() or not 1 <= (port := int(word)) <= _LAST_PORT:
         raise ValueError(f"{word} is no port")
     return port
 
