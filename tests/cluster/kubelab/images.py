@@ -26,6 +26,8 @@ SITE = "/opt/tulle/site"
 # of the standard library; tests and drawing programs are a third of it
 LEFT_OUT = ("test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__")
 USER = "1337:1337"
+WORKLOAD_USER = "1000:1000"
+"""Of applications: what runs as the proxy's user goes past it."""
 IMAGE_VERSION = "0.1"
 
 
@@ -72,7 +74,7 @@ def control_plane() -> Image:
 def bookinfo() -> Image:
     """The same for the example's programs, which say their command themselves."""
     names = (*_names("bookinfo"), f"docker.io/tulle/bookinfo:{IMAGE_VERSION}")
-    return Image(names, _python_layers(), ("python",), _python_environment(), USER)
+    return Image(names, _python_layers(), ("python",), _python_environment(), WORKLOAD_USER)
 
 
 def tools() -> Image:
