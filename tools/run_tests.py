@@ -1,7 +1,7 @@
 """Run the project's checks in order and end with a table: what ran, what was skipped and why.
 
-`--quick` is `make check`: format, lint, types, import contracts, unit and golden tests. Without it every test runs, meshes
-and real Envoys included. With TULLE_TEST_STRICT=1 a skipped test is a failure.
+`--quick` is `make check`: format, lint, types, import contracts, unit and golden tests. Without it every test runs, meshes,
+real Envoys and a Kubernetes included. With TULLE_TEST_STRICT=1 a skipped test is a failure.
 """
 
 import argparse
@@ -43,10 +43,13 @@ def main() -> int:
         command("types", BIN / "mypy", "--no-error-summary"),
         command("import contracts", BIN / "lint-imports", "--no-cache"),
     ]
-    outcomes += tests("not envoy and not mesh and not faults", ["-n", "2", "--dist", "loadfile", *chosen.pytest])
+    outcomes += tests(
+        "not envoy and not mesh and not cluster and not faults", ["-n", "2", "--dist", "loadfile", *chosen.pytest]
+    )
     if not chosen.quick:
         # real Envoys and meshes want the machine for themselves
-        outcomes = merged([*outcomes, *tests("(envoy or mesh) and not faults", chosen.pytest)])
+        outcomes = merged([*outcomes, *tests("(envoy or mesh) and not cluster and not faults", chosen.pytest)])
+        outcomes = merged([*outcomes, *tests("cluster and not faults", chosen.pytest)])
     return report(outcomes, is_strict=is_strict)
 
 

@@ -15,21 +15,25 @@ from .cluster import Choice, Cluster
 Start = Callable[[Choice], Cluster]
 
 
+_started: dict[str, Cluster] = {}
+"""By name; of the process, not of a fixture: folders of tests that import the fixtures share what runs."""
+
+
 @pytest.fixture(scope="session")
 def start_cluster() -> Iterator[Start]:
     """Starts clusters that end with the session. Skips the test where the machine cannot."""
-    started: list[str] = []
 
     def start(choice: Choice) -> Cluster:
-        try:
-            found = clusters.up(choice)
-        except UnavailableError as error:
-            pytest.skip(str(error))
-        started.append(choice.name)
-        return found
+        if choice.name not in _started:
+            try:
+                _started[choice.name] = clusters.up(choice)
+            except UnavailableError as error:
+                pytest.skip(str(error))
+        return _started[choice.name]
 
     yield start
-    for name in started:
+    while _started:
+        name, _ = _started.popitem()
         clusters.down(name)
 
 
