@@ -158,7 +158,9 @@ def _parts(count: int) -> list[int]:
 
 
 def _edits(running: _Running, done: int, count: int) -> Row:
-    revision, lines, resident = running.plane.metric("tulle_revision"), [], []
+    revision = running.plane.metric("tulle_revision")
+    lines: list[Line] = []
+    resident: list[float] = []
     for part in _parts(count):
         lines += [_edit(running, done + len(lines) + 1) for _ in range(part)]
         resident.append(memory(running.plane.pid)["resident"])

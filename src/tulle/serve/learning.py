@@ -30,6 +30,8 @@ class Learning:
         """Names that stood for nothing when they were learned."""
         self._judged_at: dict[str, float] = {}
         """When these were last looked at again: once a second, however many more are asked for."""
+        self._passing: set[str] = set()
+        """Workloads that nobody proved to be: served, never written down."""
         self.is_changed = False
         """Something is not written down yet; whoever writes it puts this back."""
         self.crowded: set[str] = set()
@@ -44,7 +46,7 @@ class Learning:
 
     def kept(self) -> Kept:
         """Everything, as it is to be written down."""
-        return {who: dict(names) for who, names in sorted(self._seen.items()) if names}
+        return {who: dict(names) for who, names in sorted(self._seen.items()) if names and who not in self._passing}
 
     def learn(
         self,
@@ -54,14 +56,20 @@ class Learning:
         *,
         now: float,
         held: Callable[[], frozenset[str]],
+        lasts: bool = True,
     ) -> bool:
-        """Take names in; whether the set is another one now. `held` are those that proxies of `who` wait for or have asked for."""
+        """Take names in; whether the set is another one now. `held` are those that proxies of `who` wait for or have asked for.
+
+        Unless it `lasts`, it is forgotten with the last proxy of `who`.
+        """
+        if not lasts:
+            self._passing.add(who)
         seen = self._seen.setdefault(who, {})
         before = len(seen)
         fresh = [name for name in names if name not in seen]
         for name in names:
             if name in seen:
-                self.is_changed |= now > seen[name] + 1.0
+                self.is_changed |= lasts and now > seen[name] + 1.0
                 seen[name] = now
         asked_for = None
         for name in fresh:
@@ -108,6 +116,7 @@ class Learning:
         self._sets.pop(who, None)
         self._unknown.pop(who, None)
         self._judged_at.pop(who, None)
+        self._passing.discard(who)
         self.crowded.discard(who)
 
     def _has_room_for_unknown(
@@ -131,7 +140,7 @@ class Learning:
         now = frozenset(self._seen.get(who, ()))
         if now == self.names(who):
             return False
-        self.is_changed = True
+        self.is_changed |= who not in self._passing
         if now:
             self._sets[who] = now
         else:

@@ -25,7 +25,7 @@ from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor, T
 from tulle.serve.client import Client, Ending
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Fleet
-from tulle.serve.learning import Learning
+from tulle.serve.learning import MOST_NAMES, Learning
 from tulle.serve.nodes import Claim, claim_of, claimed_view
 from tulle.serve.seats import Seat, seats
 from tulle.serve.shelves import Shelves, Shown, our_bug
@@ -88,6 +88,8 @@ class Pushing:
         self._of_client: dict[int, Root[Any]] = {}
         self.learning = learning or Learning()
         self._learners: dict[str, dict[int, Client]] = {}
+        self._untaught: set[str] = set()
+        """Whose newest names could not be computed."""
         fleet.learn = self._learn
 
     # --- edits -------------------------------------------------------------------------------------------------------
@@ -109,6 +111,8 @@ class Pushing:
             affected[client.serial] = client
         refreshed = {shown for root in dirty if (shown := self.shelves.of_root(root)) is not None}
         changed = {shown for shown in refreshed if self._refreshed(shown, version)}
+        for who in tuple(self._untaught):
+            affected.update((client.serial, client) for client in self._retaught(who, version))
         for client in self.fleet.clients.values():
             if client.shown in changed or (secrets_changed and client.entitled is not None):
                 affected[client.serial] = client
@@ -185,8 +189,8 @@ class Pushing:
     def _turn(self, client: Client, view: View, version: int) -> bool:
         """Let a client look at a view, with the names of its workload; whether that is good to look at."""
         shown = self.shelves.show(view, version, self.learning.names(client.learns_as))
+        self._note(shown)
         if shown.types is None:
-            self._note(shown)
             self.shelves.leave(shown)  # what it has is better than nothing
             return False
         self.shelves.leave(client.shown)
@@ -199,7 +203,12 @@ class Pushing:
         """What a proxy asks for its workload is known to call from now on; every proxy of the workload gets it."""
         who, view = client.learns_as, client.shown.view.outbound
         is_new = self.learning.learn(
-            who, names, lambda name: is_known(self._db, view, name), now=time(), held=lambda: self._held_by(who)
+            who,
+            names,
+            lambda name: is_known(self._db, view, name),
+            now=time(),
+            held=lambda: self._held_by(who),
+            lasts=client.identity is not None,
         )
         if is_new:
             self._taught(who)
@@ -210,15 +219,37 @@ class Pushing:
         return tuple(problem("TUL0808", NOWHERE, workload=who) for who in found)
 
     def forget_old(self) -> None:
-        """What nobody has asked for in a long time is not given to proxies any more. Call it now and then."""
+        """What nobody has asked for in a long time is not given to proxies any more; what found no room may have it. Call it now
+        and then."""
         for who in self.learning.forget_old(time(), self._held_by):
             self._taught(who)
+        for who in tuple(self.learning.crowded):
+            self._learn_left_over(who)
+
+    def _learn_left_over(self, who: str) -> None:
+        """What proxies wait for that there was no room for. A scan is not tried again: it is more than a workload may know."""
+        self.learning.crowded.discard(who)
+        learners = self._learners.get(who, {})
+        left_over = self._held_by(who) - self.learning.names(who)
+        if left_over and len(left_over) <= MOST_NAMES:
+            self._learn(next(iter(learners.values())), tuple(sorted(left_over)))
+        elif left_over:
+            self.learning.crowded.add(who)
 
     def _taught(self, who: str) -> None:
         version = self.version + 1
-        clients = [client for client in self._learners.get(who, {}).values() if client.shown.view.outbound.is_on_demand]
-        self._tell([client for client in clients if self._turn(client, client.shown.view, version)], version)
+        self._tell(self._retaught(who, version), version)
         self.has_left = True  # the sets before this one are of no use any more
+
+    def _retaught(self, who: str, version: int) -> list[Client]:
+        """The proxies of a workload that now look at everything it is known to call; all of them unless it fails to compute."""
+        clients = [client for client in self._learners.get(who, {}).values() if client.shown.view.outbound.is_on_demand]
+        turned = [client for client in clients if self._turn(client, client.shown.view, version)]
+        if len(turned) == len(clients):
+            self._untaught.discard(who)
+        else:
+            self._untaught.add(who)
+        return turned
 
     def _held_by(self, who: str) -> frozenset[str]:
         return frozenset(name for client in self._learners.get(who, {}).values() for name in client.asked_names())
