@@ -14,8 +14,12 @@ AUTO: Final = "auto"
 
 
 def overlaid(made: Json, own: Json) -> Json:
-    """`made` with the fields of `own` in place of its own; an image named `auto` is none."""
-    said = {name: value for name, value in own.items() if not (name == "image" and is_auto(value))}
+    """`made` with the fields of `own` in place of its own; an image named `auto` is none.
+
+    Nor is its pull policy: the API server set `Always` for an image without a tag.
+    """
+    unsaid = ("image", "imagePullPolicy") if is_auto(own.get("image")) else ()
+    said = {name: value for name, value in own.items() if name not in unsaid}
     return {**made, **{name: _merged(name, made.get(name), value) for name, value in said.items()}}
 
 
