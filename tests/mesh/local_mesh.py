@@ -68,7 +68,7 @@ class LocalMesh:
         self.run = self.installed.place / "run" / "tulle" / self.name
         self._manifests = [*manifests]
         self._environ = {"TULLE_RESOLVERS": resolver} if resolver else {}
-        self._settings = {**json.loads(os.environ.get(SETTINGS, "{}")), **(settings or {})}
+        self._settings = {"accessLog": "all", **json.loads(os.environ.get(SETTINGS, "{}")), **(settings or {})}
         self._images = images or {}
         self._applied = 0
         self._host: subprocess.Popen[bytes] | None = None

@@ -15,6 +15,7 @@ import httpx
 
 from tulle.compile.envoy import bootstrap, observing
 from tulle.compile.envoy.telling import environment
+from tulle.model.objects import MeshSettings
 from tulle.model.plan import ServiceName
 from tulle.xds.schema import to_dict
 
@@ -49,11 +50,11 @@ class Proxy(NamedTuple):
 
 
 @contextmanager
-def proxy(folder: Path) -> Iterator[Proxy]:
+def proxy(folder: Path, *, logs_all: bool = False) -> Iterator[Proxy]:
     """A running proxy."""
     admin, log = folder / "admin.sock", folder / "proxy.log"
     port, metrics = _free_port(), _free_port()
-    config = _bootstrap(admin, port, metrics)
+    config = _bootstrap(admin, port, metrics, logs_all=logs_all)
     with log.open("wb") as out, (folder / "err.log").open("wb") as err:
         process = subprocess.Popen(
             [
@@ -72,18 +73,19 @@ def proxy(folder: Path) -> Iterator[Proxy]:
             process.wait(10)
 
 
-def _bootstrap(admin: Path, port: int, metrics: int) -> dict[str, Any]:
+def _bootstrap(admin: Path, port: int, metrics: int, *, logs_all: bool) -> dict[str, Any]:
     def answer(path: str, status: int) -> dict[str, Any]:
         return {"match": {"prefix": path}, "direct_response": {"status": status, "body": {"inline_string": "hello"}}}
 
     statuses = [answer(f"/status/{status}", status) for status in range(210, 270)]
+    settings = MeshSettings(access_log="all" if logs_all else "failures")
     routes = [answer("/bad", 503), *statuses, answer("/", 200)]
     chain = {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "in",
-            "access_log": [to_dict(one) for one in observing.http(observing.DESTINATION, SERVICE, is_mesh=False)],
+            "access_log": [to_dict(one) for one in observing.http(observing.DESTINATION, SERVICE, settings)],
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
             "http_filters": [
                 _rbac(),

@@ -91,7 +91,7 @@ async def test_prometheus_reads_at_the_proxy_what_tulle_reads_at_the_admin_inter
 
 
 async def test_log_lines_name_the_policy_and_the_rule(tmp_path: Path) -> None:
-    with proxy(tmp_path) as (_, port, log, _metrics):
+    with proxy(tmp_path, logs_all=True) as (_, port, log, _metrics):
         async with httpx.AsyncClient() as client:
             await client.get(f"http://127.0.0.1:{port}/fine")
             refused = await client.get(f"http://127.0.0.1:{port}/secret/plans")
@@ -107,6 +107,26 @@ async def test_log_lines_name_the_policy_and_the_rule(tmp_path: Path) -> None:
     assert "DENIED (policy default/no-secrets rule 2)" in access_log.rendered(denied)
     assert "GET" in access_log.rendered(fine)
     assert denied.response_code == 403
+
+
+async def test_by_default_failures_and_refusals_are_logged_and_nothing_else(tmp_path: Path) -> None:
+    grpc = {"content-type": "application/grpc"}
+    with proxy(tmp_path) as (_, port, log, _metrics):
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            for path in ("/fine", "/bad", "/fine", "/secret/plans", "/fine"):
+                await client.get(path)
+            refused = await client.post("/secret/call", headers=grpc)
+        assert (refused.status_code, refused.headers["grpc-status"]) == (200, "7")
+        deadline = time.monotonic() + 5
+        while len(log.read_text().splitlines()) < 3 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        found = [access_log.entry(line) for line in log.read_text().splitlines()]
+    assert [(one.path, access_log.verdict(one)) for one in found if one] == [
+        ("/bad", access_log.Verdict.ALLOWED),
+        ("/secret/plans", access_log.Verdict.DENIED),
+        ("/secret/call", access_log.Verdict.DENIED),
+    ]
 
 
 async def test_a_sidecar_that_does_not_answer_is_down(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class Settings(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
     discovery: Literal["full", "on-demand"] = "full"
     """Whether sidecars hold everything they may call, or what they have called."""
     service_cidrs: tuple[str, ...] = _MESH.service_cidrs
+    access_log: Literal["failures", "all"] = "failures"
+    """Which requests and connections proxies write a line about."""
     leaf_ttl_seconds: float = 24 * 3600.0
     """Life of a workload's certificate; it is renewed between half and four fifths of it."""
     bundle_settle_seconds: float = 10.0

@@ -49,3 +49,5 @@ class MeshSettings(Struct, frozen=True):
     """`full` or `on-demand`: what sidecars hold where neither namespace nor workload says it (annotation `tulle.dev/discovery`)."""
     service_cidrs: tuple[str, ...] = ()
     """Where services have their addresses; empty: around the addresses that services have."""
+    access_log: str = "failures"
+    """`failures` or `all`: which requests and connections proxies write a line about. Refusals count as failures."""

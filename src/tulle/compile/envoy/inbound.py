@@ -37,7 +37,7 @@ def listener(plan: Inbound, settings: MeshSettings) -> "api.Listener":
         listener_filters=[_original_dst(), _tls_inspector(), _http_inspector(plan)],
         listener_filters_timeout=HELLO_TIMEOUT if is_strict else SNIFFING_TIMEOUT,
         continue_on_listener_filters_timeout=True,
-        filter_chains=[_black_hole(), *chains],
+        filter_chains=[_black_hole(settings), *chains],
         access_log=observing.refused_connections(),
     )
 
@@ -107,21 +107,21 @@ def _chains(port: InboundPort, settings: MeshSettings) -> Iterator["api.FilterCh
         strict = port.mode is MtlsMode.STRICT
         if auto:
             yield _http_chain(port, settings, _TLS, tls.MESH_HTTP_ALPN, mtls)
-            yield _tcp_chain(port, _TLS, () if strict else tls.MESH_TCP_ALPN, mtls)
+            yield _tcp_chain(port, settings, _TLS, () if strict else tls.MESH_TCP_ALPN, mtls)
         elif http:
             yield from _declared_http(port, settings, mtls, strict=strict)
         else:
-            yield _tcp_chain(port, _TLS, () if strict else mesh_alpn, mtls)
+            yield _tcp_chain(port, settings, _TLS, () if strict else mesh_alpn, mtls)
         if strict:
             return
-    yield _tcp_chain(port, _TLS, (), None)  # the workload's own TLS
+    yield _tcp_chain(port, settings, _TLS, (), None)  # the workload's own TLS
     if auto:
         yield _http_chain(port, settings, _PLAIN, SNIFFED_HTTP, None)
-        yield _tcp_chain(port, _PLAIN, (), None)
+        yield _tcp_chain(port, settings, _PLAIN, (), None)
     elif http:
         yield _http_chain(port, settings, _PLAIN, (), None)
     else:
-        yield _tcp_chain(port, _PLAIN, (), None)
+        yield _tcp_chain(port, settings, _PLAIN, (), None)
 
 
 def _declared_http(
@@ -137,7 +137,7 @@ def _declared_http(
         return
     yield _http_chain(port, settings, _TLS, tls.MESH_HTTP_ALPN, mtls)
     if port.relays:
-        yield _tcp_chain(port, _TLS, tls.MESH_TCP_ALPN, mtls)
+        yield _tcp_chain(port, settings, _TLS, tls.MESH_TCP_ALPN, mtls)
     else:
         yield _http_chain(port, settings, _TLS, tls.MESH_TCP_ALPN, mtls, kind="raised")
     if strict:
@@ -168,7 +168,7 @@ def _http_chain(
         stat_prefix=table,
         rds=api.Rds(route_config_name=table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
         http_filters=inbound_filters(observing.peer_filters(is_mesh=is_mesh)),
-        access_log=observing.http(observing.DESTINATION, port.service, is_mesh=is_mesh),
+        access_log=observing.http(observing.DESTINATION, port.service, settings, is_mesh=is_mesh),
         local_reply_config=observing.denials() if is_mesh and settings.http_trust_denials else None,
         upgrade_configs=[api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         http2_protocol_options=api.Http2ProtocolOptions(allow_connect=True),
@@ -196,11 +196,15 @@ def _http_chain(
 
 
 def _tcp_chain(
-    port: InboundPort, transport: str, alpn: tuple[str, ...], socket: "api.TransportSocket | None"
+    port: InboundPort,
+    settings: MeshSettings,
+    transport: str,
+    alpn: tuple[str, ...],
+    socket: "api.TransportSocket | None",
 ) -> "api.FilterChain":
     cluster = _tcp_cluster(port)
     is_mesh = socket is not None
-    proxy = tcp_proxy((WeightedTarget(cluster, 1),), port.service, observing.DESTINATION, is_mesh=is_mesh)
+    proxy = tcp_proxy((WeightedTarget(cluster, 1),), port.service, observing.DESTINATION, settings, is_mesh=is_mesh)
     name = _chain_name(port, "tls" if transport == _TLS and not is_mesh else "tcp", is_mesh=is_mesh)
     return api.FilterChain(
         name=name,
@@ -221,12 +225,12 @@ def _chain_name(port: InboundPort, kind: str, *, is_mesh: bool) -> str:
     return f"{port.port or 'other'}-{'mtls' if is_mesh else 'plain'}-{kind}"
 
 
-def _black_hole() -> "api.FilterChain":
+def _black_hole(settings: MeshSettings) -> "api.FilterChain":
     """Calls of the capture port itself go nowhere; anything else would call itself for ever."""
     return api.FilterChain(
         name="virtualInbound-blackhole",
         filter_chain_match=api.FilterChainMatch(destination_port=api.UInt32Value(value=INBOUND_CAPTURE_PORT)),
-        filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.DESTINATION)],
+        filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.DESTINATION, settings)],
     )
 
 

@@ -57,9 +57,9 @@ def asking_capture(plan: Asking, settings: MeshSettings) -> "api.Listener":
     whole = Listener("virtualOutbound", "", OUTBOUND_CAPTURE_PORT, binds=True, chains=(asked,), origins=())
     http = api.FilterChain(
         name=on_demand.HTTP,
-        filters=[network("envoy.filters.network.http_connection_manager", _manager(whole, asked))],
+        filters=[network("envoy.filters.network.http_connection_manager", _manager(whole, asked, settings))],
     )
-    streams = api.FilterChain(name=on_demand.STREAMS, filters=on_demand.asking_proxy())
+    streams = api.FilterChain(name=on_demand.STREAMS, filters=on_demand.asking_proxy(settings))
     ends_here = {OUTBOUND_CAPTURE_PORT: blackhole.name}
     return _capture([blackhole, http, streams], unknown, on_demand.chain_of(plan, ends_here))
 
@@ -70,11 +70,11 @@ def _ends(settings: MeshSettings) -> tuple["api.FilterChain", "api.FilterChain"]
     return (
         api.FilterChain(
             name="virtualOutbound-blackhole",
-            filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE)],
+            filters=[tcp_proxy((WeightedTarget(BLACK_HOLE, 1),), None, observing.SOURCE, settings)],
         ),
         api.FilterChain(
             name="virtualOutbound-catchall-tcp",
-            filters=[tcp_proxy((WeightedTarget(unknown, 1),), None, observing.SOURCE)],
+            filters=[tcp_proxy((WeightedTarget(unknown, 1),), None, observing.SOURCE, settings)],
         ),
     )
 
@@ -102,6 +102,7 @@ def tcp_proxy(
     targets: tuple[WeightedTarget, ...],
     service: ServiceName | None,
     reporter: str,
+    settings: MeshSettings,
     *,
     is_mesh: bool = False,
     has_peer: bool = False,
@@ -114,9 +115,9 @@ def tcp_proxy(
     is_lost = all(target.cluster == BLACK_HOLE for target in targets)
     fields: dict[str, Any] = {
         "stat_prefix": targets[0].cluster,
-        "access_log": observing.going_nowhere(reporter)
+        "access_log": observing.going_nowhere(reporter, settings)
         if is_lost
-        else observing.tcp(reporter, service, is_mesh=is_mesh),
+        else observing.tcp(reporter, service, settings, is_mesh=is_mesh),
         "access_log_options": api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
     }
     if is_mesh or has_peer:
@@ -142,12 +143,12 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
     elif item.tls:
         socket = tls.server(item.tls, alpn=_HTTP_ALPN if isinstance(item, HttpChain) else ())
     if isinstance(item, TcpChain) and item.is_on_demand:
-        return api.FilterChain(filter_chain_match=match, filters=on_demand.asking_proxy())
+        return api.FilterChain(filter_chain_match=match, filters=on_demand.asking_proxy(settings))
     if isinstance(item, TcpChain):
-        proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, has_peer=socket is not None)
+        proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, settings, has_peer=socket is not None)
         filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
         return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
-    hcm = network("envoy.filters.network.http_connection_manager", _manager(plan, item))
+    hcm = network("envoy.filters.network.http_connection_manager", _manager(plan, item, settings))
     return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
 
 
@@ -215,12 +216,12 @@ def _inspectors(plan: Listener, chains: list["api.FilterChain"]) -> list["api.Li
     return found
 
 
-def _manager(plan: Listener, item: HttpChain) -> "api.HttpConnectionManager":
+def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.HttpConnectionManager":
     fields: dict[str, Any] = {
         "stat_prefix": item.table,
         "rds": api.Rds(route_config_name=item.table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
         "http_filters": gateway_filters() if plan.is_gateway else route_filters(),
-        "access_log": observing.http(observing.SOURCE, None),
+        "access_log": observing.http(observing.SOURCE, None, settings),
         "upgrade_configs": [api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         "http2_protocol_options": api.Http2ProtocolOptions(allow_connect=True),
         "server_header_transformation": "PASS_THROUGH",

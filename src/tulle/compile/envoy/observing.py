@@ -7,9 +7,11 @@ one tag, which `series` lays out and reads. The formulas were tried on the real 
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Literal
 
 from tulle.compile.envoy import series
 from tulle.compile.envoy.telling import VARIABLE
+from tulle.model.objects import MeshSettings
 from tulle.model.plan import ServiceName
 from tulle.xds import api
 from tulle.xds.schema import enum, struct, to_any
@@ -34,20 +36,24 @@ _LONGEST_PEER = 512
 """Bytes of what a peer tells of itself: it becomes a part of the names of metrics, of which there are thousands."""
 
 
-def http(reporter: str, service: ServiceName | None, *, is_mesh: bool = False) -> list["api.AccessLog"]:
+def http(
+    reporter: str, service: ServiceName | None, settings: MeshSettings, *, is_mesh: bool = False
+) -> list["api.AccessLog"]:
     """Request metrics and the log of one HTTP chain."""
     metrics = [_http_metrics(reporter, service, is_mesh, protocol) for protocol in ("http", "grpc")]
-    return [*metrics, _log(_HTTP_LOG, reporter)]
+    return [*metrics, _log(_HTTP_LOG, reporter, None if _logs_all(settings) else _failed_requests())]
 
 
-def going_nowhere(reporter: str) -> list["api.AccessLog"]:
+def going_nowhere(reporter: str, settings: MeshSettings) -> list["api.AccessLog"]:
     """The log of a chain whose connections reach nobody: Istio's metrics count those that do."""
-    return [_tcp_log(reporter)]
+    return [_tcp_log(reporter, settings)]
 
 
-def tcp(reporter: str, service: ServiceName | None, *, is_mesh: bool = False) -> list["api.AccessLog"]:
+def tcp(
+    reporter: str, service: ServiceName | None, settings: MeshSettings, *, is_mesh: bool = False
+) -> list["api.AccessLog"]:
     """Connection metrics and the log of one TCP chain; needs the log flushed on connect (listeners.tcp_proxy)."""
-    return [*_tcp_metrics(reporter, service, is_mesh), _tcp_log(reporter)]
+    return [*_tcp_metrics(reporter, service, is_mesh), _tcp_log(reporter, settings)]
 
 
 @cache
@@ -82,18 +88,11 @@ def _without_peer() -> "api.HeaderMutation":
 @cache
 def denials() -> "api.LocalReplyConfig":
     """Authenticated callers learn which policy refused them, in a header that gateways take off again."""
-    is_denied = api.AccessLogFilter(
-        status_code_filter=api.StatusCodeFilter(
-            comparison=api.ComparisonFilter(
-                op="EQ", value=api.RuntimeUInt32(default_value=403, runtime_key="tulle.denied")
-            )
-        )
-    )
     details = "%RESPONSE_CODE_DETAILS%"
     return api.LocalReplyConfig(
         mappers=[
             api.ResponseMapper(
-                filter=is_denied,
+                filter=_status("EQ", 403),
                 headers_to_add=[api.HeaderValueOption(header=api.HeaderValue(key=DENIED_HEADER, value=details))],
             )
         ]
@@ -161,9 +160,8 @@ def _tcp_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> l
 
 
 def _at(moment: str, config: "api.StatsAccessLog") -> "api.AccessLog":
-    only = api.AccessLogFilter(log_type_filter=api.LogTypeFilter(types=[_log_type(moment)]))
     # a refused handshake or a denial reached no workload: counting its end would make closed outrun opened
-    reached = api.AccessLogFilter(and_filter=api.AndFilter(filters=[only, _when("upstream.address != ''")]))
+    reached = _both(_log_types(moment), _when("upstream.address != ''"))
     return api.AccessLog(name="envoy.access_loggers.stats", typed_config=to_any(config), filter=reached)
 
 
@@ -176,8 +174,9 @@ def _when(expression: str) -> "api.AccessLogFilter":
     )
 
 
-def _log_type(moment: str) -> int:
-    return int(enum("envoy.data.accesslog.v3.AccessLogType").Value(moment))
+def _log_types(moment: str) -> "api.AccessLogFilter":
+    kind = int(enum("envoy.data.accesslog.v3.AccessLogType").Value(moment))
+    return api.AccessLogFilter(log_type_filter=api.LogTypeFilter(types=[kind]))
 
 
 def _counter(name: str, tag: str, value: str | None) -> "api.StatsAccessLog.Counter":
@@ -254,9 +253,43 @@ _HTTP_LOG: Mapping[str, str] = {
 }
 
 
-def _tcp_log(reporter: str) -> "api.AccessLog":
-    ended = api.AccessLogFilter(log_type_filter=api.LogTypeFilter(types=[_log_type("TcpConnectionEnd")]))
-    return _log(_TCP_LOG, reporter, ended)
+def _tcp_log(reporter: str, settings: MeshSettings) -> "api.AccessLog":
+    ended = _log_types("TcpConnectionEnd")
+    return _log(_TCP_LOG, reporter, ended if _logs_all(settings) else _both(ended, _failed_connections()))
+
+
+def _logs_all(settings: MeshSettings) -> bool:
+    return settings.access_log == "all"
+
+
+@cache
+def _failed_requests() -> "api.AccessLogFilter":
+    """Refused, answered with an error, or ended by something else than its answer. gRPC's errors are trailers of a 200."""
+    not_ok = api.AccessLogFilter(grpc_status_filter=api.GrpcStatusFilter(statuses=["OK"], exclude=True))
+    return _either(_status("GE", 400), _is_flagged(), _both(_is_grpc(is_so=True), not_ok))
+
+
+@cache
+def _failed_connections() -> "api.AccessLogFilter":
+    return _either(_is_flagged(), _when("connection.termination_details != ''"))
+
+
+def _status(comparison: Literal["EQ", "GE"], status: int) -> "api.AccessLogFilter":
+    value = api.RuntimeUInt32(default_value=status, runtime_key=f"tulle.status_{status}")
+    compared = api.ComparisonFilter(op=comparison, value=value)
+    return api.AccessLogFilter(status_code_filter=api.StatusCodeFilter(comparison=compared))
+
+
+def _is_flagged() -> "api.AccessLogFilter":
+    return api.AccessLogFilter(response_flag_filter=api.ResponseFlagFilter())
+
+
+def _either(*filters: "api.AccessLogFilter") -> "api.AccessLogFilter":
+    return api.AccessLogFilter(or_filter=api.OrFilter(filters=filters))
+
+
+def _both(*filters: "api.AccessLogFilter") -> "api.AccessLogFilter":
+    return api.AccessLogFilter(and_filter=api.AndFilter(filters=filters))
 
 
 def _log(fields: Mapping[str, str], reporter: str, only: "api.AccessLogFilter | None" = None) -> "api.AccessLog":

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from tulle.compile.envoy import observing
 from tulle.compile.envoy.filters import http, network
 from tulle.compile.keyed import STREAMS as CLUSTER
+from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, Asking
 from tulle.xds import api
 from tulle.xds.schema import to_any
@@ -90,7 +91,7 @@ def unbounded(host: "api.VirtualHost") -> "api.VirtualHost":
     return host
 
 
-def asking_proxy() -> list["api.Filter"]:
+def asking_proxy(settings: MeshSettings) -> list["api.Filter"]:
     """Relay bytes to the cluster of the destination, asked for where it is not there."""
     name = api.FilterStateValue(
         object_key="envoy.tcp_proxy.cluster",
@@ -102,7 +103,7 @@ def asking_proxy() -> list["api.Filter"]:
     proxy = api.TcpProxy(
         stat_prefix="on-demand",
         cluster=BLACK_HOLE,
-        access_log=observing.tcp(observing.SOURCE, None),
+        access_log=observing.tcp(observing.SOURCE, None, settings),
         access_log_options=api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
         on_demand=api.TcpProxy.OnDemand(odcds_config=source, timeout=LONGEST_LOOKUP),
     )
