@@ -26,6 +26,7 @@ from tulle.compile.views import View
 from tulle.engine import Database
 from tulle.identity.office import Office, Trouble
 from tulle.identity.store import RootStore, passphrase_from, utc
+from tulle.model.keys import ObjectKey
 from tulle.model.origin import Origin
 from tulle.model.problems import NOWHERE, Problem, problem
 from tulle.serve import logs, wire
@@ -381,12 +382,24 @@ class ControlPlane:
         return document(shown.file, shown.line, shown.kind, shown.name) if shown.file else None
 
     async def apply(self, request: wire.ApplyRequest) -> wire.Applied:
-        """Read these files now, push, and wait for everybody it concerns."""
+        """Read these files now (or wait until these objects came), push, and wait for everybody it concerns."""
         started = monotonic()
-        paths = _resolved(request.paths)
-        pushed = await self.reload(paths)
         timeout_s = min(request.timeout_seconds, LONGEST_WAIT_S)
+        paths = _resolved(request.paths)
+        if request.objects:
+            paths = await self._come(request.objects, started + timeout_s)
+        pushed = await self.reload(paths)
         return await self.applying.applied(paths, pushed, started, timeout_s, request.since_revision)
+
+    async def _come(self, written: Sequence[wire.WrittenObject], deadline: float) -> list[Path]:
+        """Wait until the source has these objects; where their problems are told."""
+        cluster, source = self.settings.cluster, self.world.config
+        keys = [ObjectKey(cluster, one.group, one.kind, one.namespace, one.name) for one in written]
+        for key, one in zip(keys, written, strict=True):
+            while not source.has_seen(key, one.version) and monotonic() < deadline:  # noqa: ASYNC110 - told by nobody
+                await asyncio.sleep(_LOOK_S)
+        places = (source.locate(Origin(key)) for key in keys)
+        return _resolved([place.file for place in places if place is not None])
 
     async def settle(self, request: wire.SettleRequest) -> wire.Settled:
         """Read whatever changed, and wait until everybody has it."""

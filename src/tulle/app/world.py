@@ -55,6 +55,9 @@ class Source(Protocol):
     def changes(self) -> AsyncIterator[Change]:
         """Every change from now on, already in `pending`."""
 
+    def has_seen(self, key: ObjectKey, version: str) -> bool:
+        """Whether what was written to an object's place, in this version of it, was found; empty: that it was deleted."""
+
 
 class QueuedSource(FileSource):
     """A file source whose reloads, from whatever thread, queue up in order until they are applied."""
@@ -78,6 +81,10 @@ class QueuedSource(FileSource):
     def changes(self) -> AsyncIterator[Change]:
         """As files change."""
         return changes(self)
+
+    def has_seen(self, key: ObjectKey, version: str) -> bool:  # noqa: ARG002 - the shape of Source
+        """Files have no versions: what is there is read when it is asked for."""
+        return True
 
 
 class Edited(Struct, frozen=True):

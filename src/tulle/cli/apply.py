@@ -31,6 +31,10 @@ def apply(
     if found is None:
         return Exit.BAD_INPUT
     connection = connect(mesh)
+    if connection.cluster is not None:
+        from tulle.cli.apply_cluster import apply_objects
+
+        return apply_objects(connection.cluster, found.documents, namespace, timeout, wait=wait, dry_run=dry_run)
     files = files_of_mesh(connection, namespace)
     written = [files.put(document) for document in found.documents]
     if dry_run:

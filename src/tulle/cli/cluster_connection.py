@@ -11,7 +11,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class ClusterConnection(Connection):
                 advice="See `kubectl get pods`; `tulle install` installs one; $TULLE_NAMESPACE names another namespace.",
             )
 
+    @property
+    def cluster(self) -> "ClusterConnection":
+        """It is one."""
+        return self
+
     def get(self, path: str, timeout_s: float = TIMEOUT_S, **query: str | None) -> Any:
         """The JSON answer of the replica that knows; None for 404."""
         asked = {name: value for name, value in query.items() if value}
@@ -72,10 +78,18 @@ class ClusterConnection(Connection):
         assert found is not None
         return self._read(found)
 
-    def each(self, path: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> list[Any]:
-        """The answers of all replicas to a POST."""
-        sent = json.dumps(dict(body)).encode()
-        return [self._read(self._of(socket, "POST", path, timeout_s, body=sent)) for socket in self.replicas]
+    def of_each(self, path: str) -> list[Any]:
+        """The answers of all replicas."""
+        return [self._read(self._of(socket, "GET", path, TIMEOUT_S)) for socket in self.replicas]
+
+    def each(self, path: str, bodies: Sequence[Mapping[str, Any]], timeout_s: float = TIMEOUT_S) -> list[Any]:
+        """The answers of all replicas to a POST, asked at the same time: to each its own body."""
+
+        def ask(socket: Path, body: Mapping[str, Any]) -> pipe.Answer:
+            return self._of(socket, "POST", path, timeout_s, body=json.dumps(dict(body)).encode())
+
+        with ThreadPoolExecutor(len(self.replicas)) as pool:
+            return [self._read(answer) for answer in pool.map(ask, self.replicas, bodies)]
 
     def _ask(self, method: str, path: str, timeout_s: float, **more: Any) -> pipe.Answer:
         return self._of(self.replicas[0], method, path, timeout_s, **more)

@@ -8,13 +8,16 @@ import os
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tulle.cli.output import Exit, refuse
 from tulle.local.places import MESH_VARIABLE, Places, the_mesh
 from tulle.telemetry import pipe
+
+if TYPE_CHECKING:
+    from tulle.cli.cluster_connection import ClusterConnection
 
 TIMEOUT_S = 10.0
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +44,11 @@ class Connection:
 
     def __init__(self, places: Places) -> None:
         self.places = places
+
+    @property
+    def cluster(self) -> "ClusterConnection | None":
+        """Itself, if the mesh is in a cluster."""
+        return None
 
     def get(self, path: str, timeout_s: float = TIMEOUT_S, **query: str | None) -> Any:
         """The JSON answer of the control plane; None for 404."""

@@ -36,6 +36,12 @@ def delete(
     """Remove configuration and wait until every proxy has let go of it."""
     keys = _keys(kind, names, files, namespace)
     connection = connect(mesh)
+    if connection.cluster is not None:
+        from tulle.cli.apply_cluster import delete_objects
+
+        return delete_objects(
+            connection.cluster, keys, timeout, wait=wait, dry_run=dry_run, ignore_not_found=ignore_not_found
+        )
     held = files_of_mesh(connection, namespace)
     removed, missing = [], []
     for key in keys:

@@ -133,10 +133,22 @@ class Objects(Wire, frozen=True):
     objects: tuple[ObjectShown, ...]
 
 
+class WrittenObject(Wire, frozen=True):
+    """An object that was written to the API of a cluster."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    version: str = ""
+    """resourceVersion; empty: deleted."""
+
+
 class ApplyRequest(Wire, frozen=True):
-    """`POST /v1/apply`: files to read at once; none: all."""
+    """`POST /v1/apply`: files to read at once (none: all), or objects of a cluster to wait for."""
 
     paths: tuple[str, ...] = ()
+    objects: tuple[WrittenObject, ...] = ()
     timeout_seconds: float = 10.0
     since_revision: int | None = None
     """The revision before the files were written: the watcher may have read them, under whatever name, before this."""

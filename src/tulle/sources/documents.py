@@ -58,6 +58,14 @@ def read_chunk(chunk: Chunk, read: Read) -> ChunkRead:
     return ChunkRead(tuple(entries), faults, flaw is not None, tuple(one for one in entries if one.decoded.problems))
 
 
+def objects_in(chunk: Chunk) -> Iterator[dict[str, Any]]:
+    """The objects of a chunk as they are written; items of Lists stand for themselves."""
+    for document in parsed(chunk).documents:
+        for raw, _ in _objects(document.value, document.marks, MAX_LISTS):
+            if isinstance(raw, dict):
+                yield raw
+
+
 def problem_place(found: Problem, marks: Marks) -> tuple[int, int]:
     """Line and column (from 0, in the chunk) of a problem of the object with these marks."""
     return place_of(marks, found.origin.path)

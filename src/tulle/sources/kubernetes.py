@@ -103,6 +103,8 @@ class KubernetesSource:
         self._selected: set[str] = set()
         self._objects: dict[ObjectKey, Object] = {}
         self._generations: dict[ObjectKey, int] = {}
+        self._newest: dict[KindName, int] = {}
+        """The newest resourceVersion that came, of each kind."""
         self._problems: dict[ObjectKey, tuple[Problem, ...]] = {}
         self._reported: tuple[Reported, ...] | None = None
         self._followed: dict[tuple[KindName, Selection], _Followed] = {}
@@ -187,6 +189,18 @@ class KubernetesSource:
         """Nothing: what changes is told by the API itself."""
         del touched
         return Change((), (), {}, self.reported)
+
+    def has_seen(self, key: ObjectKey, version: str) -> bool:
+        """Whether this version of an object, or a later one of its kind, came; empty: whether it is gone.
+
+        What nobody follows is not waited for. Versions of one kind are ordered numbers (Kubernetes 1.35, KEP-5504).
+        """
+        kind = (key.group, key.kind)
+        if not any(one.kind == kind for one in self._followed.values()):
+            return True
+        if not version.isdigit():
+            return key not in self._objects
+        return self._newest.get(kind, 0) >= int(version)
 
     async def changes(self) -> AsyncIterator[Change]:
         """Every change from now on, already in `pending`: several at once come as one without content."""
@@ -306,6 +320,8 @@ class KubernetesSource:
         group, kind = followed.kind
         gone = [ObjectKey(self.cluster, group, kind, *name) for name in batch.deletes]
         found: list[Found] = [item.value for item in batch.sets if item.value is not None]
+        newest = max((int(item.version) for item in batch.sets if item.version.isdigit()), default=0)
+        self._newest[followed.kind] = max(newest, self._newest.get(followed.kind, 0))
         if followed.kind == NAMESPACE and self._is_selected is not None:
             found = self._select(found, gone)
         sets, private = [], {}
