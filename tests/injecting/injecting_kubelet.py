@@ -108,7 +108,7 @@ def alone(pod: Json, directory: Path, roots: str) -> Iterator[tuple[int, str]]:
         one for one in bootstrap["static_resources"]["clusters"] if one["name"] != "xds-grpc"
     ]
     command[at] = json.dumps(bootstrap)
-    process = subprocess.Popen([*command, "--log-level", "error"], env=variables)
+    process = subprocess.Popen(command, env=variables)
     try:
         until = time.monotonic() + 20
         while time.monotonic() < until and not _listens(port):

@@ -116,10 +116,12 @@ def proxy(
     clusters: Iterable[Json] = (),
     *,
     longest_pause: str | None = None,
+    kept_stats: Sequence[Json] = (),
 ) -> Json:
     """What every proxy of a mesh begins with; `xds` is the cluster named xds-grpc, listeners and clusters are its own.
 
-    `longest_pause` is that between two attempts to reach the control plane.
+    `longest_pause` is that between two attempts to reach the control plane; `kept_stats` are string matchers of statistics
+    that exist besides those of every proxy.
     """
     reconnect = {"base_interval": _RECONNECT_AFTER, "max_interval": longest_pause or _NETWORK_PAUSE}
     stream = {"cluster_name": "xds-grpc", "retry_policy": {"retry_back_off": reconnect}}
@@ -143,7 +145,7 @@ def proxy(
         },
         "stats_flush_interval": "5s",
         "stats_eviction_interval": "60s",
-        "stats_config": _STATS,
+        "stats_config": _stats(kept_stats),
         "overload_manager": _OVERLOAD,
         "layered_runtime": _RUNTIME,
     }
@@ -298,17 +300,6 @@ _RECONNECT_AFTER: Final = "0.025s"
 _SOCKET_PAUSE: Final = "0.25s"
 """Longest pause between two looks for a socket of this machine, which cost next to nothing."""
 _NETWORK_PAUSE: Final = "2s"
-_STATS: Final[Mapping[str, Any]] = {
-    "stats_matcher": {
-        "inclusion_list": {
-            "patterns": [
-                *({"prefix": prefix} for prefix in _KEPT_STATS),
-                *({"suffix": suffix} for suffix in _KEPT_SUFFIXES),
-            ]
-        }
-    },
-    "histogram_bucket_settings": [{"match": {"prefix": f"{series.SCOPE}.istio"}, "buckets": [*_BUCKETS, 3600000]}],
-}
 _OVERLOAD: Final[Mapping[str, Any]] = {
     "refresh_interval": "1s",
     "resource_monitors": [
@@ -324,6 +315,18 @@ _OVERLOAD: Final[Mapping[str, Any]] = {
 _RUNTIME: Final[Mapping[str, Any]] = {
     "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
 }
+
+
+def _stats(more: Sequence[Json]) -> Json:
+    kept = [
+        *({"prefix": prefix} for prefix in _KEPT_STATS),
+        *({"suffix": suffix} for suffix in _KEPT_SUFFIXES),
+        *more,
+    ]
+    return {
+        "stats_matcher": {"inclusion_list": {"patterns": kept}},
+        "histogram_bucket_settings": [{"match": {"prefix": f"{series.SCOPE}.istio"}, "buckets": [*_BUCKETS, 3600000]}],
+    }
 
 
 def _edge(name: str, directory: str, admin_socket: str, clusters: list[Json], listeners: list[Json]) -> Json:

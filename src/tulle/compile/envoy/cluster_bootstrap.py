@@ -75,7 +75,7 @@ def pod_proxy(node: Node, discovery: Discovery, probes: Sequence[Probe] = ()) ->
     """The bootstrap of a sidecar or gateway in a cluster."""
     if not probes:
         return proxy(node, _xds(discovery), ADMIN_SOCKET)
-    return proxy(node, _xds(discovery), ADMIN_SOCKET, [_probing(probes)], _probed(probes))
+    return proxy(node, _xds(discovery), ADMIN_SOCKET, [_probing(probes)], _probed(probes), kept_stats=[_HEALTH])
 
 
 def arguments(bootstrap: Json, *, concurrency: int, log_level: str, components: str = "") -> list[str]:
@@ -222,6 +222,10 @@ def _route(probe: HttpProbe) -> Json:
         # The kubelet would follow it to a place that only peers may see; a redirect counts as well (status below 400).
         "response_headers_to_remove": ["location"],
     }
+
+
+_HEALTH: Final[Json] = {"safe_regex": {"regex": r"cluster\.probe\|.*\.membership_(total|healthy|degraded)"}}
+"""The filter that answers counts by statistics: without them nothing is ever healthy."""
 
 
 def _answer(probe: ConnectProbe) -> Json:
