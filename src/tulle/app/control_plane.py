@@ -35,7 +35,7 @@ from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Ears, Fleet
 from tulle.serve.learned import LearnedFile
-from tulle.serve.learning import Learning
+from tulle.serve.learning import Learning, sound
 from tulle.serve.metrics import Metrics, Readings
 from tulle.serve.names import Named, names_held, table
 from tulle.serve.pushing import Pushed, Pushing
@@ -92,6 +92,7 @@ class ControlPlane:
         self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
         self._learned = LearnedFile(state / "learned.json")
         self._learned_at = monotonic()
+        self._learned_error = ""
         self.pushing = Pushing(
             self.db,
             self.fleet,
@@ -99,7 +100,7 @@ class ControlPlane:
             self.credentials,
             self._on_bug,
             cluster=settings.cluster,
-            learning=Learning(self._learned.read()),
+            learning=Learning(sound(self._learned.read(), time())),
         )
         self.metrics = Metrics()
         self.metrics.registry.register(
@@ -310,9 +311,12 @@ class ControlPlane:
         learning.is_changed = False
         try:
             await asyncio.to_thread(self._learned.write, learning.kept())
+            self._learned_error = ""
         except OSError as error:
             learning.is_changed = True
-            logs.event(logging.WARNING, "what workloads call is not written down", error=str(error))
+            if self._learned_error != str(error):
+                self._learned_error = str(error)
+                logs.event(logging.WARNING, "what workloads call is not written down", error=str(error))
 
     async def _look(self) -> None:
         """Look at the files without having been told: for what changed before the watch began, or where nothing tells."""

@@ -1,11 +1,13 @@
 """What workloads are known to call, on disk: one JSON file, replaced as a whole. Knows no proxies; deciding is `learning`'s."""
 
+import logging
 import os
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from tulle.serve import logs
 from tulle.serve.learning import Kept
 
 _SCHEMA = 1
@@ -23,10 +25,13 @@ class LearnedFile:
         self._path = path
 
     def read(self) -> Kept:
-        """What was written; nothing where there is no file or one of another schema. Raises OSError."""
+        """What was written; nothing where there is no file, one of another schema, or none that can be read (then it is logged)."""
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_File)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
+            logs.event(logging.WARNING, "what workloads call cannot be read", path=str(self._path), error=str(error))
             return {}
         return found.workloads if found.schema == _SCHEMA else {}
 
@@ -36,6 +41,10 @@ class LearnedFile:
         fresh = self._path.with_suffix(".new")
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(whole))
-        fresh.replace(self._path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(whole))
+            fresh.replace(self._path)
+        except OSError:
+            fresh.unlink(missing_ok=True)  # half a file on a full disk helps nobody
+            raise

@@ -9,6 +9,8 @@ is old or the room is needed. What a name stands for, and whether it may be seen
 
 from collections.abc import Callable, Iterable, Mapping
 
+from tulle.compile.keyed import parse
+
 MOST_NAMES = 2_000
 """Of one workload. Who calls more is served everything (`discovery: full`)."""
 MOST_UNKNOWN = 256
@@ -16,8 +18,25 @@ MOST_UNKNOWN = 256
 KEPT_S = 14 * 24 * 3600.0
 """How long a name is given to new proxies without having been asked for."""
 
+_PROVEN = "spiffe://"
+"""Begins the name of a workload with an identity."""
+
 Kept = Mapping[str, Mapping[str, float]]
 """Workload -> name -> when it was last asked for, Unix seconds."""
+
+
+def sound(kept: Kept, now: float) -> Kept:
+    """What of a memory that was written down may be used: names that proxies ask for, of proven workloads, not too many.
+
+    Whoever wrote it may have been of another release, or damaged it.
+    """
+    found = {}
+    for who, names in kept.items():
+        times = {name: min(at, now) for name, at in names.items() if parse(name)}
+        newest = sorted(times, key=lambda name: times[name], reverse=True)[:MOST_NAMES]
+        if newest and who.startswith(_PROVEN):
+            found[who] = {name: times[name] for name in newest}
+    return found
 
 
 class Learning:

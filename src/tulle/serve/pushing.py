@@ -219,8 +219,7 @@ class Pushing:
         return tuple(problem("TUL0808", NOWHERE, workload=who) for who in found)
 
     def forget_old(self) -> None:
-        """What nobody has asked for in a long time is not given to proxies any more; what found no room may have it. Call it now
-        and then."""
+        """Drop what nobody has asked for in a long time, and give its room to what found none. Call it now and then."""
         for who in self.learning.forget_old(time(), self._held_by):
             self._taught(who)
         for who in tuple(self.learning.crowded):
