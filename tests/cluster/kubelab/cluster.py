@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import builds, images, network, nodes, processes, record
+from . import builds, images, network, nodes, processes, record, stores
 from .builds import UnavailableError
 from .keeper import Wishes
 from .layout import Layout, clusters
@@ -154,11 +154,11 @@ def up(choice: Choice, *, is_detached: bool = False) -> Cluster:
     """
     require()
     kubernetes = builds.built("k")
-    archives = [str(images.archive(name)) for name in (*images.OF_THE_CLUSTER, *choice.images)]
+    store = stores.store([images.archive(name) for name in (*images.OF_THE_CLUSTER, *choice.images)])
     with builds.locked(clusters() / ".lock"):
         _clear_dead(choice.name)
         layout = Layout(choice.name, record.free_slot(), choice.size, choice.is_dual)
-        wishes = Wishes(str(kubernetes), archives, list(choice.api_flags), choice.proxy_mode)
+        wishes = Wishes(str(kubernetes), str(store), list(choice.api_flags), choice.proxy_mode)
         process = _start_keeper(layout, wishes, is_detached=is_detached)
         _until_noted(process, layout)
     _until_ready(process, layout)

