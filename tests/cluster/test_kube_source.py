@@ -282,18 +282,8 @@ async def test_one_secret_by_its_name(access: Access) -> None:
         assert source.get(key_of(place, "Secret", "other")) is None
 
 
-async def test_a_server_without_streamed_lists_is_read_in_pages(
-    access: Access, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The way back is taken when the API says that it does not know ours: here it is asked in a way that it does not know."""
+async def test_a_list_of_many_pages(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tulle.kube.reflector.PAGE", 3)
-    stream = Access.stream
-
-    def refused(self: Access, path: str, query: dict[str, str]) -> Any:
-        odd = {"resourceVersionMatch": "Nonsense"} if "sendInitialEvents" in query else {}
-        return stream(self, path, {**query, **odd})
-
-    monkeypatch.setattr(Access, "stream", refused)
     async with place_in(access) as place:
         for number in range(8):
             await place.service(f"s{number}")

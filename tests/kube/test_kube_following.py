@@ -23,7 +23,7 @@ from tulle.kube.following import (
     step,
 )
 
-INITIAL = Watch("", is_initial=True)
+FIRST = ListPage("")
 
 
 def played(*events: Event, state: Following | None = None) -> tuple[Following, list[tuple[Action, ...]]]:
@@ -36,66 +36,63 @@ def played(*events: Event, state: Following | None = None) -> tuple[Following, l
 
 
 def watching(version: str = "7") -> Following:
-    state, _ = played(Begun(), LinesRead(version, is_complete=True))
+    state, _ = played(Begun(), PageRead(version, ""))
     return state
 
 
-def test_everything_comes_by_a_watch_that_then_goes_on() -> None:
-    state, said = played(Begun(), LinesRead("3"), LinesRead("7", is_complete=True), LinesRead("8"))
-    assert said == [(Collect(), INITIAL), (), (Settle(),), ()]
-    assert state == Following(version="8", is_reading=False)
-
-
-def test_where_the_api_does_not_stream_lists_everything_comes_in_pages() -> None:
-    state, said = played(Begun(), Failed(Failure.UNSUITED, 0.5), PageRead("9", "next"), PageRead("9", ""))
-    assert said[1:] == [
-        (Collect(), ListPage("")),
-        (ListPage("next"),),
-        (Settle(), Watch("9", is_initial=False)),
-    ]
-    assert not state.can_stream
+def test_everything_comes_in_pages_and_then_a_watch_goes_on() -> None:
+    state, said = played(Begun(), PageRead("9", "next"), PageRead("9", ""), LinesRead("10"))
+    assert said == [(Collect(), FIRST), (ListPage("next"),), (Settle(), Watch("9")), ()]
+    assert state == Following(version="10", is_reading=False)
 
 
 def test_a_watch_that_ends_goes_on_where_it_was() -> None:
     _, said = played(Ended(400.0, 0.5), state=watching("7"))
-    assert said == [(Watch("7", is_initial=False),)]
+    assert said == [(Watch("7"),)]
 
 
 def test_bookmarks_move_the_place_to_go_on_from() -> None:
     _, said = played(LinesRead("900"), Ended(400.0, 0.0), state=watching("7"))
-    assert said[-1] == (Watch("900", is_initial=False),)
+    assert said[-1] == (Watch("900"),)
 
 
 def test_a_version_too_old_is_read_again_at_once_and_then_with_patience() -> None:
     state, said = played(Failed(Failure.GONE, 0.5), Failed(Failure.GONE, 0.5), state=watching())
-    assert said[0] == (Collect(), INITIAL)
+    assert said[0] == (Collect(), FIRST)
     (sleep,) = said[1]
     assert isinstance(sleep, Sleep)
     assert 0 < sleep.seconds < MOST_S
-    assert step(state, Woken())[1] == (Collect(), INITIAL)
+    assert step(state, Woken())[1] == (Collect(), FIRST)
+
+
+def test_a_watch_that_is_always_too_old_is_not_read_for_without_pause() -> None:
+    state, _ = played(Failed(Failure.GONE, 0.5), PageRead("9", ""), state=watching())
+    assert isinstance(step(state, Failed(Failure.GONE, 0.5))[1][0], Sleep)
 
 
 def test_a_broken_watch_goes_on_where_it_was_after_a_wait() -> None:
     _, said = played(Failed(Failure.BROKEN, 0.5), Woken(), state=watching("7"))
     assert isinstance(said[0][0], Sleep)
-    assert said[1] == (Watch("7", is_initial=False),)
+    assert said[1] == (Watch("7"),)
 
 
 def test_a_list_that_breaks_begins_anew_and_settles_only_when_complete() -> None:
-    _, said = played(Begun(), LinesRead("3"), Failed(Failure.BROKEN, 0.5), Woken(), LinesRead("9", is_complete=True))
-    assert said[3] == (Collect(), INITIAL)
-    assert [Settle() in actions for actions in said] == [False, False, False, False, True]
-
-
-def test_a_stream_that_ends_before_everything_came_settles_nothing() -> None:
-    _, said = played(Begun(), LinesRead("3"), Ended(20.0, 0.5), Woken())
-    assert isinstance(said[2][0], Sleep)
-    assert said[3] == (Collect(), INITIAL)
+    _, said = played(
+        Begun(), PageRead("9", "next"), Failed(Failure.BROKEN, 0.5), Woken(), PageRead("11", "b"), PageRead("11", "")
+    )
+    assert said[3] == (Collect(), FIRST)
+    assert [Settle() in actions for actions in said] == [False, False, False, False, False, True]
 
 
 def test_a_page_token_too_old_begins_the_list_anew() -> None:
-    _, said = played(Begun(), Failed(Failure.UNSUITED, 0.5), PageRead("9", "next"), Failed(Failure.GONE, 0.5))
-    assert said[-1] == (Collect(), ListPage(""))
+    _, said = played(Begun(), PageRead("9", "next"), Failed(Failure.GONE, 0.5))
+    assert said[-1] == (Collect(), FIRST)
+
+
+def test_a_version_that_the_api_makes_nothing_of_is_read_again() -> None:
+    """An API server restored from a backup is behind us."""
+    _, said = played(Failed(Failure.UNSUITED, 0.5), state=watching())
+    assert said == [(Collect(), FIRST)]
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
@@ -136,12 +133,12 @@ def test_a_missing_right_is_asked_for_rarely() -> None:
     state, (sleep,) = step(Following(), Failed(Failure.DENIED, 0.5))
     assert isinstance(sleep, Sleep)
     assert DENIED_S / 2 <= sleep.seconds <= DENIED_S
-    assert step(state, Woken())[1] == (Collect(), INITIAL)
+    assert step(state, Woken())[1] == (Collect(), FIRST)
 
 
 def test_every_event_but_lines_leads_to_one_thing_to_do() -> None:
     """A reflector that is left without one would stop for ever."""
-    states = [Following(), Following(can_stream=False), watching()]
+    states = [Following(), watching()]
     events: list[Event] = [Begun(), PageRead("1", ""), PageRead("1", "x"), Ended(0.0, 0.1), Ended(9.0, 0.1), Woken()]
     events += [Failed(failure, 0.3) for failure in Failure]
     for state in states:

@@ -100,8 +100,8 @@ class Access:
             verify=verify_cluster(config.cluster, user or User(), config.abs_file),
             auth=user_auth(user),
             timeout=httpx2.Timeout(ANSWER_S, connect=CONNECT_S),
-            # Compressing costs the API server more than the few bytes of a near network.
-            headers={"user-agent": "tulle", "accept-encoding": "identity"},
+            # Lists come at a twentieth of their size, and a quarter of the cost of reading them; watches are never compressed.
+            headers={"user-agent": "tulle", "accept-encoding": "gzip"},
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=30.0),
         )
         return cls(config.cluster.server, client, config.namespace)
@@ -141,7 +141,7 @@ class Access:
         timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S, read=QUIET_S)
         try:
             async with self._client.stream(
-                "GET", path, params=query, headers={"accept": _JSON}, timeout=timeout
+                "GET", path, params=query, headers={"accept": _JSON, "accept-encoding": "identity"}, timeout=timeout
             ) as response:
                 if response.status_code >= _ERRORS_FROM:
                     raise _refusal("GET", path, response, await response.aread())

@@ -1,9 +1,9 @@
 """How one kind is followed: read everything, then watch, and what to do when that breaks. Pure: a step without clock or socket.
 
-Everything is read by a watch that begins with what there is (`sendInitialEvents`, Kubernetes 1.32 and later), which neither side has
-to hold in memory as a whole; where the API does not know that, by a list in pages. `reflector.py` performs the actions and keeps
-the objects. At most one action of a step does I/O (`ListPage`, `Watch`, `Sleep`), and it is the last.
-Source: Kubernetes API concepts, "Efficient detection of changes", "Streaming lists", "410 Gone".
+Everything is read as a list in pages, not as a watch that begins with what there is (`sendInitialEvents`): pages come compressed and
+many objects at a time, events one by one and as they are, which costs both sides many times as much. `reflector.py` performs the
+actions and keeps the keys. At most one action of a step does I/O (`ListPage`, `Watch`, `Sleep`), and it is the last.
+Source: Kubernetes API concepts, "Efficient detection of changes", "Retrieving large results sets in chunks", "410 Gone".
 """
 
 from enum import StrEnum
@@ -33,7 +33,7 @@ class Failure(StrEnum):
     BUSY = "busy"
     """429: too many requests."""
     UNSUITED = "unsuited"
-    """400, 422: the API does not know the way we ask."""
+    """400, 422: the API makes nothing of the version or the page we name."""
     BROKEN = "broken"
     """No answer, a broken connection, 5xx."""
 
@@ -45,7 +45,6 @@ class Following(Struct, frozen=True):
     """resourceVersion to watch from."""
     is_reading: bool = True
     """Whether everything is still to be read, for the first time or again."""
-    can_stream: bool = True
     failures: int = 0
     """In a row."""
 
@@ -70,8 +69,6 @@ class LinesRead(Struct, frozen=True):
 
     version: str
     """The newest; empty: none of them had one."""
-    is_complete: bool = False
-    """Whether one of them said that everything there is has been sent."""
 
 
 class Ended(Struct, frozen=True):
@@ -116,11 +113,9 @@ class ListPage(Struct, frozen=True):
 
 
 class Watch(Struct, frozen=True):
-    """Open a watch."""
+    """Open a watch from a version on."""
 
     version: str
-    is_initial: bool
-    """Whether it is to begin with everything there is."""
 
 
 class Sleep(Struct, frozen=True):
@@ -140,40 +135,30 @@ def step(state: Following, event: Event) -> Stepped:
             return _resumed(state)
         case PageRead(version=version, more=more):
             return _page(state, version, more)
-        case LinesRead(version=version, is_complete=is_complete):
-            return _lines(state, version, is_complete=is_complete)
+        case LinesRead(version=version):
+            return replace(state, version=version or state.version, failures=0), ()
         case Ended(lived_s=lived_s, jitter=jitter):
-            if state.is_reading or lived_s < QUICK_S:
+            if lived_s < QUICK_S:
                 return _failed(state, Failed(Failure.BROKEN, jitter))
-            return _resumed(state)
+            return _resumed(replace(state, failures=0))
         case Failed():
             return _failed(state, event)
 
 
 def _resumed(state: Following) -> Stepped:
     if not state.is_reading:
-        return state, (Watch(state.version, is_initial=False),)
-    begin: Action = Watch("", is_initial=True) if state.can_stream else ListPage("")
-    return replace(state, version=""), (Collect(), begin)
+        return state, (Watch(state.version),)
+    return replace(state, version=""), (Collect(), ListPage(""))
 
 
 def _page(state: Following, version: str, more: str) -> Stepped:
     if more:
         return state, (ListPage(more),)
-    state = replace(state, version=version, is_reading=False, failures=0)
-    return state, (Settle(), Watch(version, is_initial=False))
-
-
-def _lines(state: Following, version: str, *, is_complete: bool) -> Stepped:
-    state = replace(state, version=version or state.version, failures=0)
-    if is_complete and state.is_reading:
-        return replace(state, is_reading=False), (Settle(),)
-    return state, ()
+    # Failures count on: a list that works and a watch that never does must not follow each other without a pause.
+    return replace(state, version=version, is_reading=False), (Settle(), Watch(version))
 
 
 def _failed(state: Following, event: Failed) -> Stepped:
-    if event.failure is Failure.UNSUITED and state.is_reading and state.can_stream:
-        return _resumed(replace(state, can_stream=False))
     is_first = state.failures == 0
     state = replace(state, failures=min(state.failures + 1, _DOUBLINGS))
     if event.failure in (Failure.GONE, Failure.UNSUITED):

@@ -42,7 +42,6 @@ WATCH_S = (300, 600)
 """A watch is opened anew after a time between these, so that connections spread over API servers."""
 MAX_LINE_BYTES = 32 * 1024 * 1024
 """etcd takes objects of 1.5 MiB; anything this long is not one."""
-_INITIAL_END = "k8s.io/initial-events-end"
 
 _FAILURES = {
     400: Failure.UNSUITED,
@@ -114,7 +113,6 @@ class _Metadata(Struct):
     name: str = ""
     namespace: str = ""
     version: str = msgspec.field(name="resourceVersion", default="")
-    annotations: dict[str, str] | None = None
 
 
 class _Bare(Struct):
@@ -231,8 +229,6 @@ class Reflector:
         query = {"watch": "true", "allowWatchBookmarks": "true", **self.selection.query()}
         query["timeoutSeconds"] = str(random.randint(*WATCH_S))  # noqa: S311 - spreads load
         query["resourceVersion"] = watch.version
-        if watch.is_initial:
-            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         begun = monotonic()
         async with self._access.stream(self._path, query) as pieces:
             self._recovered()
@@ -243,7 +239,7 @@ class Reflector:
     def _taken(self, lines: list[bytes]) -> Event:
         sets: dict[Name, Item] = {}
         deletes: dict[Name, None] = {}
-        version, is_complete, ended = "", False, None
+        version, ended = "", None
         for line in lines:
             try:
                 event = _EVENT.decode(line)
@@ -264,10 +260,8 @@ class Reflector:
                 name = Name(metadata.namespace, metadata.name)
                 sets.pop(name, None)
                 deletes[name] = None
-            elif (metadata.annotations or {}).get(_INITIAL_END) == "true":
-                is_complete = True
         self._hand_over(list(sets.values()), list(deletes))
-        return ended or LinesRead(version, is_complete)
+        return ended or LinesRead(version)
 
     def _hand_over(self, sets: list[Item], deletes: list[Name]) -> None:
         for held in (self._known, self._seen):
