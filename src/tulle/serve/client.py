@@ -130,7 +130,7 @@ class Client:
 
     def silent_for(self, now: float) -> float:
         """Seconds since it should have answered; 0 if nothing is expected of it."""
-        return now - self.heard_at if self.conversation.waits_for else 0.0
+        return now - self.heard_at if self.conversation.is_waiting else 0.0
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Client:
         """There is something newer for it."""
         self.snapshot = snapshot
         self._timed.append((snapshot.version, monotonic()))
-        if not self.conversation.waits_for:
+        if not self.conversation.is_waiting:
             self.heard_at = monotonic()
         self._receive(SnapshotChanged(snapshot))
 

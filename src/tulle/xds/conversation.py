@@ -25,7 +25,7 @@ subscriptions with what they replace, so RDS and SDS need no repetition; where E
 Lanes (`lane.py`) know one type each; bytes are `wire.py`'s; sockets, clocks and fleets are `serve`'s.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 
 from tulle.xds.events import (
@@ -42,7 +42,7 @@ from tulle.xds.events import (
     SnapshotChanged,
     SotwRequest,
 )
-from tulle.xds.lane import Draft, Lane, Push, VirtualHostLane
+from tulle.xds.lane import Draft, Lane, Push, Turn, VirtualHostLane
 from tulle.xds.names import PUSH_ORDER, WILDCARD, Nonce, ResourceName, TypeUrl, Version
 from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef
 from tulle.xds.snapshot import Comparisons, Parcel, Snapshot
@@ -57,6 +57,20 @@ REMOVALS_AFTER: Mapping[str, tuple[TypeUrl, ...]] = {
     SDS: (CDS, LDS, RDS, VHDS),
 }
 _IN_ROUNDS = (CDS, LDS, RDS, VHDS)
+
+# Sets of types as bits: the order is asked for several times per message, and a message is a few microseconds of work.
+_BITS: Mapping[str, int] = {url: 1 << at for at, url in enumerate(PUSH_ORDER)}
+
+
+def _bits(types: Iterable[str]) -> int:
+    return sum(_BITS[url] for url in types)
+
+
+_TURNS: Mapping[str, Turn] = {
+    url: Turn(_BITS[url], _bits(CHANGES_AFTER.get(url, ())), _bits(REMOVALS_AFTER.get(url, ()))) for url in PUSH_ORDER
+}
+_ROUND_BITS = _bits(_IN_ROUNDS)
+_LOSE_LAST = _bits((CDS, EDS))
 _WHOLE_SETS = frozenset((CDS, LDS))
 """State of the world: a response of these types lists everything; what it does not list is gone."""
 MOST_TYPES = 32
@@ -94,6 +108,11 @@ class Conversation:
         made = (routes, VirtualHostLane(self._comparisons, routes))
         self._lanes: dict[str, Lane] = {url: Lane(url, self._comparisons) for url in PUSH_ORDER}
         self._lanes |= {lane.type_url: lane for lane in made}  # keeps the order
+        for url, turn in _TURNS.items():
+            self._lanes[url].turn = turn
+        self._in_rounds = tuple(self._lanes[url] for url in _IN_ROUNDS)
+        self._clusters, self._endpoints = self._lanes[CDS], self._lanes[EDS]
+        self._has_begun = False  # the client has subscribed to everything it is expected to
         self._nonces = count(1)
         self._is_delta = True
         self._actions: list[Action] = []
@@ -123,6 +142,11 @@ class Conversation:
         """Types whose response is not acknowledged yet; empty when the client is quiet."""
         return frozenset(url for url, lane in self._lanes.items() if lane.outstanding is not None)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some response is not acknowledged yet."""
+        return any(lane.outstanding is not None for lane in self._lanes.values())
+
     def is_synced(self, snapshot_version: int) -> bool:
         """Whether everything up to that snapshot version is acknowledged or refused."""
         return self.synced_version >= snapshot_version
@@ -134,14 +158,14 @@ class Conversation:
         if self._closed:
             return []
         match event:
+            case DeltaRequest() | SotwRequest():
+                self._request(event)
             case SnapshotChanged(snapshot):
                 if snapshot.version > self._snapshot.version:
                     self._snapshot = snapshot
             case Overdue():
                 for lane in self._lanes.values():
                     lane.overdue = lane.outstanding is not None
-            case DeltaRequest() | SotwRequest():
-                self._request(event)
         if not self._closed:
             self._advance()
         actions, self._actions = self._actions, []
@@ -191,7 +215,10 @@ class Conversation:
             self._actions.append(Doubted(lane.type_url, verdict.doubted, error))
 
     def _delta(self, lane: Lane, request: DeltaRequest) -> None:
-        self._drop(lane, request.unsubscribe)
+        if request.unsubscribe:
+            self._drop(lane, request.unsubscribe)
+        if lane.asked and not request.subscribe:
+            return  # an acknowledgement, nearly always
         if lane.asked:
             lane.subscribe(request.subscribe)
             fresh = [name for name in request.subscribe if name != WILDCARD]
@@ -239,71 +266,71 @@ class Conversation:
 
     # --- pushes ------------------------------------------------------------------------------------------------------
 
-    def _source(self, type_url: str) -> Snapshot:
-        return self._round if type_url in _IN_ROUNDS else self._snapshot
-
     def _advance(self) -> None:
-        if self._round is not self._snapshot:
-            busy = self._pass(_IN_ROUNDS)
-            if busy.isdisjoint(_IN_ROUNDS):
-                self._round = self._snapshot
-        busy = self._pass(self._lanes)
+        self._has_begun = self._has_begun or all(self._lanes[url].asked for url in self._expects)
+        if self._round is not self._snapshot and not self._pass(self._in_rounds) & _ROUND_BITS:
+            self._round = self._snapshot
+        busy = self._pass(self._lanes.values())
         if self._round is self._snapshot:
-            for url in (EDS, SDS):
-                self._remove(url, busy)
-        if all(self._lanes[url].asked for url in self._expects):
-            asked = [lane.synced_version for lane in self._lanes.values() if lane.asked]
-            self.synced_version = max(self.synced_version, min(asked, default=NEVER_SYNCED))
+            for lane in (self._endpoints, self._lanes[SDS]):
+                busy |= self._remove(lane, busy)
+        if self._has_begun:
+            synced = min((lane.synced_version for lane in self._lanes.values() if lane.asked), default=NEVER_SYNCED)
+            self.synced_version = max(self.synced_version, synced)
 
-    def _pass(self, types: Collection[str]) -> set[str]:
-        """Send what may be sent now of `types`; returns those that still have to get somewhere, or must wait for others.
+    def _pass(self, lanes: Iterable[Lane]) -> int:
+        """Send what may be sent now of `lanes`; returns the types that still have to get somewhere, or must wait for others.
 
         Mere endpoint updates make nobody wait.
         """
-        busy = {url for url, lane in self._lanes.items() if lane.outstanding and lane.is_waited_for}
-        for url in types:
-            if not busy.isdisjoint(CHANGES_AFTER.get(url, ())) or (url == VHDS and self._lanes[RDS].owed):
-                busy.add(url)  # virtual hosts before their route configuration would be dropped by Envoy
-            else:
-                self._push(self._lanes[url], busy, may_remove=url not in REMOVALS_AFTER)
-        self._remove(CDS, busy)
-        return busy
+        busy = 0
+        for lane in self._lanes.values():
+            if lane.outstanding is not None and lane.is_waited_for:
+                busy |= lane.turn.bit
+        for lane in lanes:
+            turn = lane.turn
+            if busy & turn.changes_after or (lane.type_url == VHDS and self._lanes[RDS].owed):
+                busy |= turn.bit  # virtual hosts before their route configuration would be dropped by Envoy
+            elif lane.outstanding is None and (lane.asked or lane.owed):
+                busy |= self._push(lane, may_remove=not turn.removals_after)
+        return busy | self._remove(self._clusters, busy)
 
-    def _remove(self, url: str, busy: set[str]) -> None:
-        if self._returns and not all(self._lanes[other].asked for other in self._expects):
-            return  # it says type by type what it still holds: until then anything may be in use
-        if url == CDS and self._round is not self._snapshot and self._comes_again():
-            return
-        if busy.isdisjoint(REMOVALS_AFTER[url]):
-            self._push(self._lanes[url], busy, may_remove=not self._lingers(url), is_final=True)
+    def _remove(self, lane: Lane, busy: int) -> int:
+        """Let go of what nothing points at any more; returns the type if something was sent that others wait for."""
+        if busy & lane.turn.removals_after or lane.outstanding is not None or not (lane.asked or lane.owed):
+            return 0
+        if self._returns and not self._has_begun:
+            return 0  # it says type by type what it still holds: until then anything may be in use
+        if lane is self._clusters and self._round is not self._snapshot and self._comes_again():
+            return 0
+        return self._push(lane, may_remove=not self._lingers(lane), is_final=True)
 
     def _comes_again(self) -> bool:
         """Whether a cluster that goes in this round is there again in the newest snapshot: then it need not go at all."""
-        lane, target, newest = self._lanes[CDS], self._round.shelf(CDS), self._snapshot.shelf(CDS)
+        lane, target, newest = self._clusters, self._round.shelf(CDS), self._snapshot.shelf(CDS)
         removed = self._comparisons.difference(lane.base, target).removed if lane.base is not target else ()
         return any(name in newest and name not in target for name in (*removed, *lane.differs))
 
-    def _lingers(self, url: str) -> bool:
-        """Whether what `url` no longer needs is still used by configuration the client kept by refusing its successor."""
+    def _lingers(self, lane: Lane) -> bool:
+        """Whether what a lane no longer needs is still used by configuration the client kept by refusing its successor."""
         refused = any(self._lanes[other].rejected for other in (LDS, RDS, VHDS))
-        return refused and len(self._lanes[url].differs) <= MOST_LINGERING
+        return refused and len(lane.differs) <= MOST_LINGERING
 
-    def _push(self, lane: Lane, busy: set[str], *, may_remove: bool, is_final: bool = False) -> None:
-        if lane.outstanding is not None or not (lane.asked or lane.owed):
-            return
-        source = self._source(lane.type_url)
+    def _push(self, lane: Lane, *, may_remove: bool, is_final: bool = False) -> int:
+        """Bring a lane that waits for no answer as far as it may go; returns its type if others must wait for that."""
+        bit = lane.turn.bit
+        source = self._round if bit & _ROUND_BITS else self._snapshot
         target = source.shelf(lane.type_url)
         if not lane.is_idle_at(target):
             draft = lane.draft(target, may_remove=may_remove, may_empty=is_final)
             if self._is_worth_sending(lane, draft):
                 self._send(lane, draft, source.version)
-                if lane.is_waited_for:
-                    busy.add(lane.type_url)
-                return
+                return bit if lane.is_waited_for else 0
             lane.owed.difference_update(draft.missing)
             lane.settle(draft, moves_base=lane.asked)
-        if lane.asked and (is_final or lane.type_url not in (CDS, EDS)):  # what these lose, they lose last
+        if lane.asked and (is_final or not bit & _LOSE_LAST):  # what these lose, they lose last
             lane.synced_version = source.version
+        return 0
 
     def _is_worth_sending(self, lane: Lane, draft: Draft) -> bool:
         if draft.send or (not lane.greeted and lane.asked and (lane.wildcard or not self._is_delta)):
@@ -332,7 +359,7 @@ class Conversation:
         return tuple(draft.remove) if lane.is_patient else (*draft.remove, *draft.missing)
 
     def _warm(self, clusters: Draft) -> None:
-        endpoints = self._lanes[EDS]
+        endpoints = self._endpoints
         endpoints.owed.update(name for name in clusters.send if endpoints.covers(name))
 
     def _whole(self, lane: Lane, draft: Draft) -> list[Entry]:

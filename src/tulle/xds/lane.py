@@ -14,6 +14,7 @@ the snapshot changes.
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tulle.xds.blame import blame
 from tulle.xds.names import WILDCARD, Nonce, ResourceName, TypeUrl, Version
@@ -53,8 +54,16 @@ class Draft:
     """Without references to secrets: its bytes may be kept and are the same for everybody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Turn(NamedTuple):
+    """When a lane may go, as the conversation sees it: sets of types are bits."""
+
+    bit: int = 0
+    """Its own type; 0 for types nobody waits for."""
+    changes_after: int = 0
+    removals_after: int = 0
+
+
+class Push(NamedTuple):
     """The outstanding response of a lane."""
 
     nonce: Nonce
@@ -91,12 +100,14 @@ class Lane:
         "rejected",
         "synced_version",
         "trials",
+        "turn",
         "type_url",
         "wildcard",
     )
 
     def __init__(self, type_url: str, comparisons: Comparisons) -> None:
         self.type_url = type_url
+        self.turn = Turn()
         self._comparisons = comparisons
         self.asked = False  # the client has sent a request of this type
         self.greeted = False  # it has been sent a response
@@ -198,7 +209,8 @@ class Lane:
 
     def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True) -> Draft:
         """What would bring the client from what it holds to `target`. Costs the difference, and once for all alike."""
-        if self.differs or self.rejected or self.trials:
+        # Where it differs in nothing but what it is owed, what it holds there does not matter.
+        if self.rejected or self.trials or not self.differs.keys() <= self.owed:
             return self._drafted(target, may_remove=may_remove, may_empty=may_empty)
         owed = self._comparisons.one_of_equals(frozenset(self.owed))
         state = (self.type_url, self.base, target, owed, *self._coverage(), self.asked, may_remove, may_empty)
@@ -287,6 +299,9 @@ class Lane:
 
     def settle(self, draft: Draft, *, moves_base: bool = True) -> None:
         """The client now holds `draft.target`, except for what was left out."""
+        if moves_base and not (self.differs or self.owed or self.rejected or draft.left_out):
+            self.base = draft.target
+            return
         done = (*draft.send, *draft.remove, *draft.missing)
         if self.owed:
             done = tuple(name for name in done if name not in self.owed)
