@@ -23,7 +23,21 @@ from bench.figures import Spread, median, paired_ratios, rounded, spread
 from bench.local_mesh import inside
 from bench.machine import memory
 from bench.results import Recorder, Row, table
-from bench.ways import DEPTHS, PLAIN, RELAY, TRAFFIC, WAYS, WITH, Machinery, Traffic, Way, machinery, parsed, ways
+from bench.ways import (
+    BYTES,
+    DEPTHS,
+    PLAIN,
+    RELAY,
+    TRAFFIC,
+    WAYS,
+    WITH,
+    Machinery,
+    Traffic,
+    Way,
+    machinery,
+    parsed,
+    ways,
+)
 
 NAME = "data-path"
 CONNECTIONS = 64
@@ -31,7 +45,7 @@ WARM_SECONDS = 0.4
 RATES = (2000, 0)
 _NEW_RATES = (300, 0)
 """A handshake per request costs more."""
-ORDER = ("direct", RELAY, PLAIN, *WITH, *DEPTHS)
+ORDER = ("direct", RELAY, BYTES, PLAIN, *WITH, *DEPTHS)
 Window = dict[str, Any]
 
 
@@ -153,7 +167,9 @@ HEAD = (
 def cells(row: Row) -> tuple[str, ...]:
     """One line of the table."""
     way = row["key"]["way"]
-    name = {RELAY: "TCP relays", PLAIN: "plain Envoys", "direct": "no proxy"}.get(way, f"tulle {way}")
+    name = {RELAY: "TCP relays", BYTES: "plain Envoys, bytes", PLAIN: "plain Envoys", "direct": "no proxy"}.get(
+        way, f"tulle {way}"
+    )
     if way in WITH:
         name = f"... and {WITH[way]}"
     if "failed" in row:
@@ -162,7 +178,9 @@ def cells(row: Row) -> tuple[str, ...]:
     ratio = row.get("ratio")
     middle, around = (f"{ratio[1]:.2f}", f"{ratio[0]:.2f} to {ratio[2]:.2f}") if ratio else ("-", "")
     memories = " ".join(f"{one:.0f}" for one in row["privateMiB"]) or "-"
-    parses = {RELAY: "-", "direct": "-", PLAIN: "A+B"}.get(way, "A+B" if way in WITH else row["parsedBy"] or "nobody")
+    parses = {RELAY: "-", BYTES: "-", "direct": "-", PLAIN: "A+B"}.get(
+        way, "A+B" if way in WITH else row["parsedBy"] or "nobody"
+    )
     figures = (f"{row['rps']:,.0f}", f"{row['p50']:,.0f}", f"{row['p99']:,.0f}", str(row["errors"]), memories)
     cost = f"{row['cpu'][1]:.0f}" if "cpuOfEach" in row else "-"
     return (name, parses, cost, a, b, middle, around, *figures)

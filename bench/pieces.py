@@ -5,7 +5,7 @@ The pieces are what the compiler gave the sidecars of a running mesh, read from 
     settings   the connection manager's and the router's options
     peer       the header that tells who calls (written by A, read and removed by B), and filters that nothing configured
     metrics    Istio's counters and histograms
-    log        the JSON access log
+    log        the JSON access log, of what fails
     bootstrap  what the process is started with: kept statistics and their tags, overload limits, runtime
 """
 
@@ -31,7 +31,7 @@ _OWN = ("stat_prefix", "rds", "route_config", "http_filters", "access_log", "cod
 
 
 _BOOTSTRAP = (
-    *("stats_config", "stats_flush_interval", "stats_eviction_interval", "bootstrap_extensions"),
+    *("stats_config", "stats_flush_interval", "stats_eviction_interval"),
     *("overload_manager", "layered_runtime"),
 )
 

@@ -27,10 +27,11 @@ from bench.local_mesh import (
 )
 from bench.worlds import documents_as_json
 from tulle.compile.envoy.series import expanded
+from tulle.compile.envoy.telling import VARIABLE
 
 DEPTHS = ("full", "once", "l4")
-DIRECT, RELAY, PLAIN = "direct", "relay", "plain"
-WAYS = (DIRECT, RELAY, PLAIN, *DEPTHS)
+DIRECT, RELAY, PLAIN, BYTES = "direct", "relay", "plain", "bytes"
+WAYS = (DIRECT, RELAY, PLAIN, BYTES, *DEPTHS)
 WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
 """The plain pair with more and more of tulle's configuration (`pieces`)."""
 DEPTH_ANNOTATION = "tulle.dev/depth"
@@ -163,7 +164,7 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
             found.append(_relay(made, caller, echo, traffic))
         elif name == PLAIN:
             found.append(_plain(made, caller, echo, traffic))
-        elif name in WITH:
+        elif name == BYTES or name in WITH:
             found.append(_plain(made, caller, echo, traffic, name))
         else:
             found.append(_tulle(made, name, traffic))
@@ -189,13 +190,14 @@ def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
 
 
 def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str = PLAIN) -> Way:
-    near, far = _ports(traffic, 17000 + 100 * [PLAIN, *WITH].index(name))
+    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, *WITH].index(name))
     certs = made.place / "certs"
     if not certs.exists():
         plain_pair.certificates(certs)
     admins = [made.place / f"{side}-{name}-{traffic.name}.sock" for side in "ab"]
+    kind = "-tcp" if name == BYTES else ""
     server = plain_pair.configuration(
-        "server",
+        f"server{kind}",
         made.place / f"b-{name}-{traffic.name}.yaml",
         admin=admins[1],
         certs=certs,
@@ -204,7 +206,7 @@ def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str 
         protocol=traffic.protocol,
     )
     client = plain_pair.configuration(
-        "client",
+        f"client{kind}",
         made.place / f"a-{name}-{traffic.name}.yaml",
         admin=admins[0],
         certs=certs,
@@ -217,8 +219,9 @@ def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str 
         found = pieces.taken_from(ours, theirs, "echo.full.svc.cluster.local", traffic.port)
         for side, path in (("client", client), ("server", server)):
             pieces.put_in(found, side, WITH[name], path)
-    b = made.start(echo, plain_pair.command(envoy(), server))
-    a = made.start(caller, plain_pair.command(envoy(), client))
+    told = f"{VARIABLE}=spiffe://cluster.local/ns/plain/sa/client;caller;plain;caller;unknown;caller;latest;Kubernetes"
+    b = made.start(echo, ["env", told, *plain_pair.command(envoy(), server)])
+    a = made.start(caller, ["env", told, *plain_pair.command(envoy(), client)])
     wait_until_listening(echo, far, made.guide)
     wait_until_listening(caller, near, made.guide)
     return Way(name, caller, f"127.0.0.1:{near}", "echo", (a, b), tuple(admins))
