@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import click
 
+from tulle.cli.kubeconfig import reaching
 from tulle.local.asking_now import ask_now
 from tulle.local.edge import is_free
 from tulle.local.envoys import binary
@@ -63,14 +65,22 @@ class Category:
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["table", "short", "json"]), default="table")
 @click.option("--pre", is_flag=True, help="Only what is needed before a mesh runs.")
-def check(output: str, pre: bool) -> int:
+@click.option("--cluster", is_flag=True, help="Of a Kubernetes cluster, not of this machine.")
+@reaching
+def check(output: str, pre: bool, cluster: bool, kubeconfig: Path | None, context: str | None) -> int:
     """Say what this machine allows, what is isolated and what is not, and how running meshes are.
 
-    Warnings do not change the exit code; an error makes it 1.
+    With --cluster (and as `kubectl tulle check`): what a cluster allows, and how what is installed there is. Warnings do not change
+    the exit code; an error makes it 1.
     """
-    categories = [_machine(), _isolation(), _data_plane()]
-    if not pre:
-        categories += [_mesh(mesh) for mesh in every_mesh()]
+    if cluster or kubeconfig or context or os.environ.get("TULLE_MESH", "").partition(":")[0] == "kube":
+        from tulle.cli.check_cluster import checked
+
+        categories = checked(kubeconfig, context, is_before=pre)
+    else:
+        categories = [_machine(), _isolation(), _data_plane()]
+        if not pre:
+            categories += [_mesh(mesh) for mesh in every_mesh()]
     is_well = all(one.result != "error" for category in categories for one in category.checks)
     if output == "json":
         click.echo(json.dumps(_as_json(categories, is_well=is_well), indent=2, ensure_ascii=False))

@@ -11,9 +11,10 @@ import click
 
 from tulle.cli.choosing import Choice, choosing
 from tulle.cli.judging import judged
+from tulle.cli.kubeconfig import reaching
 from tulle.cli.output import Exit, Finding, is_error, report, say
 from tulle.cli.placing import Placed, Placing, noted
-from tulle.cli.reaching import Cluster, Json, in_cluster, reaching
+from tulle.cli.reaching import Cluster, Json, in_cluster
 from tulle.cli.steps import Steps
 from tulle.installing.installation import Request, objects
 from tulle.installing.naming import CONTROL_PLANE, DEFAULT

@@ -15,7 +15,7 @@ from tulle.cli.awaiting import DEPLOYMENTS, established, rolled_out
 from tulle.cli.choosing import Choice
 from tulle.cli.installations import CHOSEN, is_ours
 from tulle.cli.output import Exit
-from tulle.cli.reaching import Cluster, Json, refuse_with
+from tulle.cli.reaching import Cluster, Json, refuse_with, together
 from tulle.cli.steps import Steps
 from tulle.installing.control_plane import COMPONENT
 from tulle.installing.gateway import COMPONENT as INGRESS
@@ -57,12 +57,14 @@ class Placing:
         own = [one for one in objects if one not in kinds and one not in gateway]
         if kinds:
             with self._steps.step("kinds") as step:
-                made = [one for one in kinds if await self._put(one)]
-                if made and not self._is_dry:
-                    await established(self._cluster, [one["metadata"]["name"] for one in made], _SETTLE_S)
-                step.say(f"{len(made)} of {len(kinds)} definitions are ours")
+                ours = await together((lambda one=one: self._put(one)) for one in kinds)  # type: ignore[misc]
+                step.say(f"{sum(ours)} of {len(kinds)} definitions are ours")
         await self._part("control plane", own, COMPONENT)
         await self._part("ingress gateway", gateway, INGRESS)
+        if kinds and not self._is_dry:
+            # The control plane follows kinds once they are served; users apply objects when we have returned.
+            with self._steps.step("kinds: served"):
+                await established(self._cluster, [one["metadata"]["name"] for one in kinds], _SETTLE_S)
         return Placed(self._counts, tuple(self._left))
 
     async def _part(self, name: str, objects: Sequence[Json], component: str) -> None:

@@ -12,8 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
-import click
-
 from tulle.cli.output import Exit, refuse
 from tulle.kube.access import Access
 from tulle.kube.discovery import Discovery, Resource, Table, chosen
@@ -24,7 +22,6 @@ OWNER: Final = "tulle-install"
 """Field manager of what is installed; the control plane's own is another, so its fields stay."""
 _APPLY: Final = "application/apply-patch+yaml"
 _AT_ONCE: Final = 12
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -178,15 +175,3 @@ def refuse_with(code: str, exit_code: Exit = Exit.FAILED, **arguments: object) -
     """End the command with a code of the catalogue."""
     found = problem(code, NOWHERE, **arguments)
     refuse(found.text, exit_code, advice=found.advice, code=code)
-
-
-def reaching(command: F) -> F:
-    """`--kubeconfig` and `--context`."""
-    context = click.option("--context", metavar="NAME", help="Of the kubeconfig.")
-    file = click.option(
-        "--kubeconfig",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="Instead of $KUBECONFIG or ~/.kube/config.",
-    )
-    return file(context(command))

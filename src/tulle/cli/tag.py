@@ -9,8 +9,9 @@ import click
 
 from tulle.cli.choosing import judged
 from tulle.cli.installations import INJECTORS, Tag, belongings, labels_of, revisions, tags, users
+from tulle.cli.kubeconfig import reaching
 from tulle.cli.output import Column, Exit, Format, as_yaml, output_option, say, show
-from tulle.cli.reaching import Cluster, Json, in_cluster, reaching, refuse_with
+from tulle.cli.reaching import Cluster, Json, in_cluster, refuse_with
 from tulle.cli.upgrade import installed
 from tulle.installing import installation
 from tulle.installing.installation import Request

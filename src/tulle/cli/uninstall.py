@@ -23,8 +23,9 @@ from tulle.cli.installations import (
     users,
 )
 from tulle.cli.judging import of_helm
+from tulle.cli.kubeconfig import reaching
 from tulle.cli.output import Exit, Finding, count, refuse, report, say
-from tulle.cli.reaching import Cluster, Json, in_cluster, reaching, refuse_with, together
+from tulle.cli.reaching import Cluster, Json, in_cluster, refuse_with, together
 from tulle.cli.steps import Steps
 from tulle.model.problems import NOWHERE, problem
 
@@ -85,7 +86,9 @@ class Removal:
             await self._judge_use(cluster, going)
         found = await self._objects(cluster, going, is_whole=is_whole)
         if not found:
-            refuse_with("TUL1108", Exit.FAILED, what=f"of the revision {self._revision}" if self._revision else "")
+            refuse_with(
+                "TUL1108", Exit.FAILED, what=f"of the revision {self._revision}" if self._revision else "of tulle"
+            )
         doomed, kept = await self._without_full_namespaces(cluster, found)
         report(kept)
         if is_dry:

@@ -10,8 +10,9 @@ import click
 from tulle.cli.choosing import Choice, choosing, judged
 from tulle.cli.install import Duration, run
 from tulle.cli.installations import Revision, chosen_of, revisions
+from tulle.cli.kubeconfig import reaching
 from tulle.cli.output import Exit, say
-from tulle.cli.reaching import Cluster, in_cluster, reaching, refuse_with
+from tulle.cli.reaching import Cluster, in_cluster, refuse_with
 from tulle.cli.steps import Steps
 from tulle.installing.naming import DEFAULT, SETTINGS
 from tulle.installing.release import VERSION

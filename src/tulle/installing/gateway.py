@@ -93,6 +93,7 @@ def _container() -> Node:
     return {
         "name": "istio-proxy",
         "image": "auto",
+        "imagePullPolicy": Value("image.pullPolicy"),
         "ports": [
             {"name": "status-port", "containerPort": 15021, "protocol": "TCP"},
             {"name": "http", "containerPort": 8080, "protocol": "TCP"},
