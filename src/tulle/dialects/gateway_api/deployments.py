@@ -16,7 +16,7 @@ from tulle.dialects.gateway_api.gateway_classes import our_gateway
 from tulle.dialects.gateway_api.listeners import gateway_listeners
 from tulle.dialects.gateway_api.names import NAME_LABEL
 from tulle.dialects.gateway_api.schema import GROUP
-from tulle.dialects.gateway_api.status import parameters_verdict
+from tulle.dialects.gateway_api.status import gateway_refused
 from tulle.dialects.inputs import objects
 from tulle.engine import Database, query
 from tulle.model.keys import Labels, ObjectKey, labels_of
@@ -80,7 +80,7 @@ def deployment_of(db: Database, key: ObjectKey) -> ToDeploy | None:
     found, spec = objects(db, key), our_gateway(db, key)
     if found is None or spec is None or any(one.type == "Hostname" and one.value for one in spec.addresses):
         return None
-    if parameters_verdict(db, key, spec) is not None:
+    if gateway_refused(db, key) is not None:
         return None
     ports: dict[int, Port] = {}
     for one in gateway_listeners(db, key):

@@ -67,7 +67,7 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
     listeners = gateway_listeners(db, key)
     own = [one for one in listeners if one.holder == key]
     state = deployed(db, key) or _NOT_YET
-    accepted = _gateway_accepted(db, key)
+    accepted = gateway_refused(db, key)
     all_well = not any(one.refused for one in own)
     conditions = [
         _condition(db, key, "Accepted", accepted, good="Accepted" if all_well else "ListenersNotValid"),
@@ -82,8 +82,8 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
     }
 
 
-def _gateway_accepted(db: Database, key: ObjectKey) -> Verdict | None:
-    """Why a Gateway is not accepted: parameters nobody reads, or no listener at all that could serve."""
+def gateway_refused(db: Database, key: ObjectKey) -> Verdict | None:
+    """Why a Gateway that is ours is not accepted: parameters nobody reads, or no listener at all that is valid."""
     found = our_gateway(db, key)
     wrong = parameters_verdict(db, key, found) if found else None
     if wrong is not None:
@@ -164,7 +164,7 @@ def _set_status(db: Database, key: ObjectKey) -> Status | None:
     all_well = not any(one.refused for one in own)
     if key not in listener_sets(db, parent):
         refused = Verdict("NotAllowed", "the Gateway does not let ListenerSets of this namespace attach")
-    elif _gateway_accepted(db, parent) is not None:
+    elif gateway_refused(db, parent) is not None:
         refused = Verdict("ParentNotAccepted", "the Gateway is not accepted")
     elif all(one.refused for one in own):
         refused = Verdict("ListenersNotValid", "no listener is valid")
