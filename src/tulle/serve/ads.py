@@ -169,7 +169,7 @@ class Service(grpc.GenericRpcHandler):
                 listening = asyncio.ensure_future(_listen(client, context, read))
                 self._listening.add(listening)  # it ends with the stream; the set keeps it from being collected
                 listening.add_done_callback(self._heard_out)
-                async for parts in client.outgoing():
+                while (parts := await client.outgoing()) is not None:
                     await self._valve.write(parts, context.write)
             finally:
                 self._lobby.left(client)

@@ -5,7 +5,7 @@ Knows no gRPC (`ads.py` writes what `outgoing` gives) and no other proxy (`fleet
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from time import monotonic, time
 from typing import Protocol
 
@@ -171,15 +171,14 @@ class Client:
             self.ending = ending
             self._wake.set()
 
-    async def outgoing(self) -> AsyncIterator[tuple[bytes, ...]]:
-        """What to write, in order, until the stream ends. One reader only."""
-        while True:
-            while self._outbox:
-                yield self._outbox.popleft()
+    async def outgoing(self) -> tuple[bytes, ...] | None:
+        """What to write next, in order; None when the stream ends. One reader only."""
+        while not self._outbox:
             if self._is_closed:
-                return
+                return None
             self._wake.clear()
             await self._wake.wait()
+        return self._outbox.popleft()
 
     def _receive(self, event: Event) -> None:
         for action in self.conversation.receive(event):

@@ -7,6 +7,7 @@ Source of the names: Istio, pilot and citadel metrics.
 from collections.abc import Callable, Iterator
 from time import monotonic, time
 
+from msgspec import Struct
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -42,16 +43,11 @@ class Metrics(Ears):
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._pushes = Counter("pilot_xds_pushes", "Responses sent, by type.", ("type",), registry=self.registry)
         self._rejects = Counter(
             "pilot_total_xds_rejects", "Resources refused by proxies.", ("type",), registry=self.registry
         )
-        self._acks = Counter("tulle_xds_acks", "Responses acknowledged, by type.", ("type",), registry=self.registry)
-        self._bytes = Counter("tulle_xds_sent_bytes", "Bytes of responses, by type.", ("type",), registry=self.registry)
-        self._resources = Counter(
-            "tulle_xds_sent_resources", "Resources sent, removals included, by type.", ("type",), registry=self.registry
-        )
-        self._counters: dict[str, tuple[Counter, Counter, Counter]] = {}
+        self._responses = _Responses()
+        self.registry.register(self._responses)
         self._convergence = Histogram(
             "pilot_proxy_convergence_time",
             "Seconds from a change being known to a proxy having acknowledged it.",
@@ -85,24 +81,15 @@ class Metrics(Ears):
     def sent(self, client: Client, sent: Send) -> None:
         """A response goes out."""
         del client
-        pushes, sizes, resources = self._of_type(sent.type_url)
-        pushes.inc()
-        sizes.inc(sent.size)
-        resources.inc(len(sent.changed) + len(sent.removed))
-
-    def _of_type(self, type_url: str) -> tuple[Counter, Counter, Counter]:
-        """The counters of one type; looking labels up takes longer than counting."""
-        found = self._counters.get(type_url)
-        if found is None:
-            kind = short(type_url).lower()
-            found = (self._pushes.labels(kind), self._bytes.labels(kind), self._resources.labels(kind))
-            self._counters[type_url] = found
-        return found
+        counted = self._responses.of(sent.type_url)
+        counted.pushes += 1
+        counted.bytes += sent.size
+        counted.resources += len(sent.changed) + len(sent.removed)
 
     def acked(self, client: Client, acked: Acked) -> None:
         """A response was applied."""
         del client
-        self._acks.labels(short(acked.type_url).lower()).inc()
+        self._responses.of(acked.type_url).acks += 1
 
     def rejected(self, client: Client, rejected: Rejected) -> None:
         """Resources were refused."""
@@ -112,6 +99,43 @@ class Metrics(Ears):
     def converged(self, seconds: float) -> None:
         """One client has what was pushed so long ago."""
         self._convergence.observe(seconds)
+
+
+class _Counted(Struct):
+    """Of one type."""
+
+    pushes: int = 0
+    acks: int = 0
+    bytes: int = 0
+    resources: int = 0
+
+
+class _Responses(Collector):
+    """Counters that go up several times per message: plain numbers, because the library's cost more than the message."""
+
+    def __init__(self) -> None:
+        self._of_type: dict[str, _Counted] = {}
+
+    def of(self, type_url: str) -> _Counted:
+        """Those of one type."""
+        found = self._of_type.get(type_url)
+        if found is None:
+            found = self._of_type[type_url] = _Counted()
+        return found
+
+    def collect(self) -> Iterator[Metric]:
+        """One reading."""
+        for name, words, field in (
+            ("pilot_xds_pushes", "Responses sent, by type.", "pushes"),
+            ("tulle_xds_acks", "Responses acknowledged, by type.", "acks"),
+            ("tulle_xds_sent_bytes", "Bytes of responses, by type.", "bytes"),
+            ("tulle_xds_sent_resources", "Resources sent, removals included, by type.", "resources"),
+        ):
+            family = CounterMetricFamily(name, words, labels=("type",))
+            for type_url, counted in self._of_type.items():
+                if getattr(counted, field):
+                    family.add_metric((short(type_url).lower(),), getattr(counted, field))
+            yield family
 
 
 class Readings(Collector):

@@ -53,6 +53,7 @@ class Vault:
         self._granted: dict[str, frozenset[str]] = {}
         """By holder: names of other namespaces' secrets that its configuration was let refer to (ReferenceGrant)."""
         self._bundle = Bundle(())
+        self._bundle_version = _version_of(self._bundle)
 
     def __repr__(self) -> str:
         return f"Vault({len(self._objects)} secrets, {len(self._leafs)} leafs, redacted)"
@@ -79,13 +80,14 @@ class Vault:
     def put_bundle(self, bundle: Bundle) -> None:
         """What everybody shall trust now."""
         self._bundle = bundle
+        self._bundle_version = _version_of(bundle)
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
     @property
     def bundle_version(self) -> str:
         """The version under which ROOTCA is served now."""
-        return _digest("|".join(self._bundle.fingerprints))
+        return self._bundle_version
 
     def shelf(
         self, who: Entitled, names: Iterable[str], granted: Iterable[str] = ()
@@ -161,6 +163,10 @@ def _key_pair(name: str, chain: bytes, key: bytes) -> "api.Secret":
 def _roots(name: str, pem: bytes) -> "api.Secret":
     context = api.CertificateValidationContext(trusted_ca=api.DataSource(inline_bytes=pem))
     return api.Secret(name=name, validation_context=context)
+
+
+def _version_of(bundle: Bundle) -> str:
+    return _digest("|".join(bundle.fingerprints))
 
 
 def _digest(text: str) -> str:

@@ -11,6 +11,7 @@ What goes on when something is broken:
 
 import gc
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from tulle.sources.yaml_text import Marks, chunks, place_of
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """A larger file is refused (TUL0002)."""
 SUFFIXES = frozenset((".yaml", ".yml", ".json"))
+_ENDINGS = tuple(SUFFIXES)
 NO_MANIFESTS = frozenset(("tulle.yaml",))
 """Settings of tulle itself, beside the manifests."""
 _BIG_TEXT = 1_000_000
@@ -87,8 +89,12 @@ class _File(Struct):
     signature: Signature | None = None
     digest: bytes = b""
     documents: tuple[_Document, ...] = ()
+    troubled: tuple[_Document, ...] = ()
+    """Those of the documents that have problems: nearly always none, of however many."""
     failure: Problem | None = None
     claims: dict[ObjectKey, _Claim] = field(default_factory=dict)
+    kept: tuple[ObjectKey, ...] = ()
+    """Keys of the claims from before the file stopped being readable."""
     doubles: tuple[_Claim, ...] = ()
     """Second and later claims of this file on a key of its own."""
 
@@ -114,9 +120,14 @@ class FileSource:
         self.namespace = namespace
         """For objects that name none."""
         self._files: dict[Path, _File] = {}
+        self._paths: dict[str, Path] = {}
         self._claimants: defaultdict[ObjectKey, set[Path]] = defaultdict(set)
         self._effective: dict[ObjectKey, _Claim] = {}
         self._missing: tuple[Path, ...] = ()
+        self._contested: set[ObjectKey] = set()
+        """Keys that more than one file claims."""
+        self._reported: tuple[Reported, ...] | None = None
+        """Problems as last collected; None since something was read anew."""
 
     def reload(self, touched: Iterable[Path] = ()) -> Change:
         """Read what changed since last time: files by size and time (`touched` ones always), documents by content.
@@ -124,12 +135,13 @@ class FileSource:
         The first call loads everything. Cost: a stat per file, and parsing of changed documents only.
         """
         forced = {path.resolve() for path in touched}
+        names = {path.name for path in forced}
         listed = self._listed()
         affected: set[ObjectKey] = set()
-        for path in [path for path in self._files if path not in listed]:
+        for path in self._files.keys() - listed.keys():
             affected |= self._forget(path)
         for path in listed:
-            affected |= self._refresh(path, is_forced=path.resolve() in forced)
+            affected |= self._refresh(path, is_forced=bool(forced) and _is_one_of(path, forced, names))
         return self._settle(affected)
 
     @property
@@ -145,7 +157,9 @@ class FileSource:
     @property
     def problems(self) -> tuple[Reported, ...]:
         """Every problem of every file as it is now, in path and line order."""
-        return tuple(self._problems())
+        if self._reported is None:
+            self._reported = tuple(self._problems())
+        return self._reported
 
     def locate(self, origin: Origin) -> Place | None:
         """The place of a field, or of the nearest thing around it that is written; None for objects of no file."""
@@ -154,22 +168,42 @@ class FileSource:
             return None
         return _place(claim, *place_of(claim.marks, origin.path))
 
-    def _listed(self) -> tuple[Path, ...]:
+    def _listed(self) -> Mapping[Path, None]:
         found: dict[Path, None] = {}
         missing: list[Path] = []
         for path in self.paths:
-            inside = sorted(_manifests(path)) if path.is_dir() else [path] if path.exists() else []
+            inside = [*self._inside(path)] if path.is_dir() else [path] if path.exists() else []
             if not inside:
                 missing.append(path)
             found.update(dict.fromkeys(inside))
-        self._missing = tuple(missing)
-        return tuple(found)
+        if self._missing != tuple(missing):
+            self._missing, self._reported = tuple(missing), None
+        return found
+
+    def _inside(self, folder: Path) -> Iterator[Path]:
+        """The manifests of a folder by name; the same objects as last time, since comparing new ones takes longer than to look."""
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if _is_manifest(entry.name) and entry.is_file())
+        for name in names:
+            whole = f"{folder}/{name}"
+            path = self._paths.get(whole)
+            if path is None:
+                path = self._paths[whole] = folder / name
+            yield path
 
     def _forget(self, path: Path) -> set[ObjectKey]:
         gone = self._files.pop(path)
+        self._paths.pop(str(path), None)
+        self._reported = None
         for key in gone.claims:
-            self._claimants[key].discard(path)
+            self._disclaim(key, path)
         return set(gone.claims)
+
+    def _disclaim(self, key: ObjectKey, path: Path) -> None:
+        claimants = self._claimants[key]
+        claimants.discard(path)
+        if len(claimants) < 2:
+            self._contested.discard(key)
 
     def _refresh(self, path: Path, *, is_forced: bool) -> set[ObjectKey]:
         file = self._files.setdefault(path, _File())
@@ -177,9 +211,11 @@ class FileSource:
             signature = _signature(path)
             if signature == file.signature and not is_forced:
                 return set()
+            self._reported = None
             file.signature = signature
             text = _text(path, signature)
         except OSError as error:
+            self._reported = None
             file.failure = problem("TUL0001", NOWHERE, file=path, reason=error.strerror or str(error))
             text = None
         except _RefusedFileError as refused:
@@ -193,6 +229,7 @@ class FileSource:
             return set()
         file.digest, file.failure = digest, None
         file.documents = tuple(self._documents(text, file.documents))
+        file.troubled = tuple(one for one in file.documents if one.read.faults or one.read.troubled)
         return self._claim_anew(path, file, self._claims(path, file))
 
     def _documents(self, text: str, before: tuple[_Document, ...]) -> Iterator[_Document]:
@@ -233,10 +270,14 @@ class FileSource:
     def _claim_anew(self, path: Path, file: _File, claims: dict[ObjectKey, _Claim]) -> set[ObjectKey]:
         affected = set(file.claims) | set(claims)
         for key in file.claims.keys() - claims.keys():
-            self._claimants[key].discard(path)
+            self._disclaim(key, path)
         for key in claims:
-            self._claimants[key].add(path)
+            claimants = self._claimants[key]
+            claimants.add(path)
+            if len(claimants) > 1:
+                self._contested.add(key)
         file.claims = claims
+        file.kept = tuple(key for key, claim in claims.items() if claim.is_kept)
         return affected
 
     def _settle(self, affected: set[ObjectKey]) -> Change:
@@ -278,7 +319,7 @@ class FileSource:
     def _file_problems(self, path: Path, file: _File) -> Iterator[Reported]:
         if file.failure is not None:
             yield Reported(file.failure, Place(str(path), 0, 0))
-        for document in file.documents if file.failure is None else ():
+        for document in file.troubled if file.failure is None else ():
             for fault in document.read.faults:
                 place = Place(str(path), document.line + fault.line + 1, fault.column + 1)
                 yield Reported(fault.problem, place)
@@ -289,8 +330,9 @@ class FileSource:
         for claim in file.doubles:
             if claim.object is not None:
                 yield self._double(claim, file.claims[claim.object.key])
-        for key, claim in file.claims.items():
-            if len(self._claimants[key]) > 1 or claim.is_kept:
+        doubtful = {*file.kept, *(key for key in self._contested if key in file.claims)}
+        for key, claim in file.claims.items() if doubtful else ():
+            if key in doubtful:
                 yield from self._rivalry(key, claim)
 
     def _rivalry(self, key: ObjectKey, claim: _Claim) -> Iterator[Reported]:
@@ -317,12 +359,13 @@ class _RefusedFileError(Exception):
         self.problem = refused
 
 
-def _manifests(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.suffix not in SUFFIXES or path.name.startswith(".") or path.name in NO_MANIFESTS:
-            continue
-        if path.is_file():
-            yield path
+def _is_manifest(name: str) -> bool:
+    return name.endswith(_ENDINGS) and not name.startswith(".") and name not in NO_MANIFESTS
+
+
+def _is_one_of(path: Path, resolved: set[Path], names: set[str]) -> bool:
+    """Whether a path leads to one of these; only a link can lead to one of another name."""
+    return (path.name in names or path.is_symlink()) and path.resolve() in resolved
 
 
 def _signature(path: Path) -> Signature:

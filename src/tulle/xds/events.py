@@ -7,20 +7,21 @@ which is never shown.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from tulle.xds.names import Nonce, ResourceName, Version
 from tulle.xds.snapshot import Snapshot
 
 NO_NONCE = Nonce("")
 
 
-@dataclass(frozen=True, slots=True)
-class DeltaRequest:
+class DeltaRequest(Struct, frozen=True):
     """A DeltaDiscoveryRequest: a subscription, an ACK, a NACK, or several at once."""
 
     type_url: str
     subscribe: tuple[ResourceName, ...] = ()
     unsubscribe: tuple[ResourceName, ...] = ()
-    initial_versions: Mapping[ResourceName, Version] = field(default_factory=dict)
+    initial_versions: Mapping[ResourceName, Version] = {}
     """What the client still holds from an earlier stream; only in the first request of a type."""
     nonce: Nonce = NO_NONCE
     error: str | None = None
@@ -37,8 +38,7 @@ class SotwRequest:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotChanged:
+class SnapshotChanged(Struct, frozen=True):
     """There is a newer snapshot of this client's view. Only the newest counts: skipping some loses nothing."""
 
     snapshot: Snapshot
@@ -81,8 +81,7 @@ class Send:
         return sum(map(len, self.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class Acked:
+class Acked(Struct, frozen=True):
     """The client applied a response."""
 
     type_url: str

@@ -16,6 +16,11 @@ from tulle.xds.names import Nonce, ResourceName, Version
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 DELTA = "DeltaAggregatedResources"
 STATE_OF_THE_WORLD = "StreamAggregatedResources"
+_TYPE_URL, _NONCE = 2 << 3 | 2, 6 << 3 | 2
+"""Tags of a DeltaDiscoveryRequest's fields."""
+_SHORT = 128
+"""Lengths below it are one byte."""
+_LEAST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,9 @@ def _error(request: "api.DeltaDiscoveryRequest | api.DiscoveryRequest") -> str |
 
 def read_delta(received: bytes) -> tuple[DeltaRequest, ClientNode | None]:
     """Parse a DeltaDiscoveryRequest; `google.protobuf.message.DecodeError` when it is none."""
+    acknowledged = _acknowledgement(received)
+    if acknowledged is not None:
+        return acknowledged, None
     request = api.DeltaDiscoveryRequest.FromString(received)
     return (
         DeltaRequest(
@@ -51,6 +59,21 @@ def read_delta(received: bytes) -> tuple[DeltaRequest, ClientNode | None]:
         ),
         _node(request),
     )
+
+
+def _acknowledgement(received: bytes) -> DeltaRequest | None:
+    """A request that holds a type URL (field 2) and a nonce (field 6) and nothing else, as nearly all do; None for others."""
+    if len(received) < _LEAST or received[0] != _TYPE_URL or received[1] >= _SHORT:
+        return None
+    end = 2 + received[1]
+    if len(received) < end + 2 or received[end] != _NONCE or received[end + 1] != len(received) - end - 2:
+        return None  # a length of two bytes is more than what is left of so short a message, and fails the test, too
+    if received[end + 1] >= _SHORT:
+        return None
+    try:
+        return DeltaRequest(received[2:end].decode(), nonce=Nonce(received[end + 2 :].decode()))
+    except UnicodeDecodeError:
+        return None
 
 
 def read_sotw(received: bytes) -> tuple[SotwRequest, ClientNode | None]:
