@@ -6,8 +6,8 @@ Pure tables. Columns and short names are those of Istio's own definitions, so th
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API_KINDS
 from tulle.dialects.istio.kinds import KINDS
-from tulle.dialects.kinds import KindRead
 
 
 class Column(NamedTuple):
@@ -81,6 +81,20 @@ def groups() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield group, tuple(sorted(found[group]))
 
 
-def enforced() -> Iterator[KindRead]:
-    """The kinds something acts on."""
-    return (kind for kind in KINDS if kind.is_enforced)
+_GATEWAY_API: Final = {
+    "GatewayClass": "gatewayclasses",
+    "Gateway": "gateways",
+    "ListenerSet": "listenersets",
+    "HTTPRoute": "httproutes",
+    "GRPCRoute": "grpcroutes",
+    "TLSRoute": "tlsroutes",
+    "TCPRoute": "tcproutes",
+    "UDPRoute": "udproutes",
+    "ReferenceGrant": "referencegrants",
+    "BackendTLSPolicy": "backendtlspolicies",
+}
+
+
+def gateway_api() -> tuple[str, ...]:
+    """Plurals of the Gateway API's kinds that we read, sorted."""
+    return tuple(sorted(_GATEWAY_API[kind.kind] for kind in GATEWAY_API_KINDS))

@@ -4,14 +4,13 @@ Pure. A right without a use is a defect, and so is a use without a right: a test
 asks of a real API server. Escalation is weighed at `bind`.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
 
 from tulle.installing.blueprint import Each, Item, Namespace, Node, Text, Value, When
-from tulle.installing.kinds import groups
+from tulle.installing.kinds import gateway_api, groups
 from tulle.installing.naming import (
     AUTHORITY,
     CONTROL_PLANE,
@@ -49,6 +48,8 @@ class Right(Struct, frozen=True):
     """Only objects of these names; empty: of any."""
     needs: tuple[Value, ...] = ()
     """Held only if these values are set."""
+    urls: tuple[str, ...] = ()
+    """Paths that are no resources; then there is no group."""
 
 
 _GATEWAYS: Final = (Value("gatewayController.enabled"),)
@@ -60,28 +61,9 @@ _READING: Final = (
     Right("", ("namespaces",), READ, "labels of namespaces say what is in the mesh; trust roots are written into them"),
     Right("", ("services",), READ, "services are destinations"),
     Right("", ("pods",), READ, "pods are workloads: addresses, labels, readiness, and the proof who a proxy is"),
-    Right("", ("nodes",), READ, "region and zone of workloads"),
     Right("discovery.k8s.io", ("endpointslices",), READ, "endpoints of services"),
     *(Right(group, resources, READ, "configuration of the mesh") for group, resources in groups()),
-    Right(
-        _GATEWAY_API,
-        (
-            "gatewayclasses",
-            "gateways",
-            "httproutes",
-            "grpcroutes",
-            "tlsroutes",
-            "tcproutes",
-            "udproutes",
-            "referencegrants",
-            "backendtlspolicies",
-            "listenersets",
-        ),
-        READ,
-        "configuration of the mesh and its gateways",
-        needs=_GATEWAYS,
-    ),
-    Right("", ("configmaps",), READ, "CA bundles that BackendTLSPolicies and listeners refer to", needs=_GATEWAYS),
+    Right(_GATEWAY_API, gateway_api(), READ, "configuration of the mesh and its gateways", needs=_GATEWAYS),
 )
 
 _STATUS: Final = (
@@ -89,28 +71,15 @@ _STATUS: Final = (
         Right(
             group,
             tuple(f"{one}/status" for one in resources),
-            ("get", "update"),
+            ("update",),
             "conditions say what became of an object",
         )
         for group, resources in groups()
     ),
     Right(
         _GATEWAY_API,
-        tuple(
-            f"{one}/status"
-            for one in (
-                "gatewayclasses",
-                "gateways",
-                "httproutes",
-                "grpcroutes",
-                "tlsroutes",
-                "tcproutes",
-                "udproutes",
-                "backendtlspolicies",
-                "listenersets",
-            )
-        ),
-        ("get", "update"),
+        tuple(f"{one}/status" for one in gateway_api() if one != "referencegrants"),
+        ("update",),
         "conditions the Gateway API demands",
         needs=_GATEWAYS,
     ),
@@ -126,8 +95,15 @@ _IDENTITY: Final = (
     ),
     Right(
         "",
+        (),
+        ("get",),
+        "the cluster's signing keys: a token that was never seen is checked against them while reviews cannot be asked for",
+        urls=("/.well-known/openid-configuration", "/openid/v1/jwks"),
+    ),
+    Right(
+        "",
         ("configmaps",),
-        ("create", "get", "patch"),
+        ("create", "patch"),
         "the trust root of each namespace, and no other ConfigMap: applied on the server, where `create` sees the name",
         names=(TRUST_ROOT,),
     ),
@@ -165,29 +141,29 @@ _REPLICAS: Final = (
     Right(
         "coordination.k8s.io",
         ("leases",),
-        (*READ, "create", "update", "patch", "delete"),
+        ("get", "list", "create", "update", "patch", "delete"),
         "one replica writes; each tells the others how far its proxies are",
-        where=Where.OWN,
-    ),
-    Right(
-        "",
-        ("configmaps",),
-        (*READ, "create", "update", "patch", "delete"),
-        "settings of the mesh; what on-demand sidecars are known to call, shared by replicas",
         where=Where.OWN,
     ),
 )
 
 _MANAGED_GATEWAYS: Final = (
-    Right("apps", ("deployments",), (*READ, *_WRITE), "a Gateway gets its proxies", needs=_DEPLOYING),
+    Right("apps", ("deployments",), _WRITE, "a Gateway gets its proxies", needs=_DEPLOYING),
     Right("", ("services",), _WRITE, "a Gateway gets its address", needs=_DEPLOYING),
-    Right("", ("serviceaccounts",), (*READ, *_WRITE), "a Gateway gets its identity", needs=_DEPLOYING),
-    Right("autoscaling", ("horizontalpodautoscalers",), (*READ, *_WRITE), "a Gateway scales", needs=_DEPLOYING),
-    Right("policy", ("poddisruptionbudgets",), (*READ, *_WRITE), "a Gateway stays through evictions", needs=_DEPLOYING),
+    Right("", ("serviceaccounts",), _WRITE, "a Gateway gets its identity", needs=_DEPLOYING),
+    Right("autoscaling", ("horizontalpodautoscalers",), _WRITE, "a Gateway scales", needs=_DEPLOYING),
+    Right("policy", ("poddisruptionbudgets",), _WRITE, "a Gateway stays through evictions", needs=_DEPLOYING),
 )
 
 _GATEWAY_SECRETS: Final = (
     Right("", ("secrets",), READ, "certificates that a gateway of this namespace serves", where=Where.GATEWAYS),
+    Right(
+        "",
+        ("configmaps",),
+        READ,
+        "parameters of a Gateway, and CA bundles that its listeners and backends name",
+        where=Where.GATEWAYS,
+    ),
     Right(
         _RBAC,
         ("rolebindings",),
@@ -226,6 +202,8 @@ def _rules(where: Where) -> list[Node]:
 
 
 def _rule(right: Right) -> Node:
+    if right.urls:
+        return {"nonResourceURLs": list(right.urls), "verbs": list(right.verbs)}
     rule: dict[str, Any] = {
         "apiGroups": [right.group],
         "resources": list(right.resources),
@@ -283,11 +261,12 @@ def _in(namespace: Node) -> Node:
     return {"name": _SECRETS_BINDING, "namespace": namespace, "labels": labels(_COMPONENT)}
 
 
-def described(right: Right) -> Iterator[str]:
+def described(right: Right) -> str:
     """One line for people."""
     named = " named " + ", ".join(_said(name) for name in right.names) if right.names else ""
     group = f" ({right.group})" if right.group else ""
-    yield f"{right.where}: {', '.join(right.verbs)} {', '.join(right.resources)}{group}{named}: {right.why}"
+    what = ", ".join(right.resources or right.urls)
+    return f"{right.where}: {', '.join(right.verbs)} {what}{group}{named}: {right.why}"
 
 
 def _said(name: str | Text) -> str:
