@@ -60,6 +60,7 @@ COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
 LEARNED_S = 5.0
 """Least time between two writings of what workloads call."""
+COLLECT_GROWTH = 1.1
 COLLECT_S = 10.0
 """Least time between collections that nothing but time asks for."""
 
@@ -113,6 +114,8 @@ class ControlPlane:
         self._metrics_door: MetricsDoor | None = None
         self.doors = Doors(self.pushing)
         self._uncollected = 0
+        self._kept_nodes = 0
+        """Answers that were left by the last collection."""
         self._collected_at = monotonic()
         self._taking = asyncio.Lock()
         self._server_identity: ServerIdentity | None = None
@@ -294,9 +297,7 @@ class ControlPlane:
             if self._server_identity is not None:
                 self._server_identity.refresh()
             await self._write_learned(LEARNED_S)
-            left, self.pushing.has_left = self.pushing.has_left, False
-            self._uncollected += left
-            if self._uncollected and monotonic() > self._collected_at + COLLECT_S:
+            if self._is_worth_collecting() and monotonic() > self._collected_at + COLLECT_S:
                 self._collect()
 
     async def _write_learned(self, after_s: float) -> None:
@@ -325,10 +326,16 @@ class ControlPlane:
         except Exception as error:  # noqa: BLE001 - as in `_follow`
             self._on_bug(our_bug("a change of files", error), error)
 
+    def _is_worth_collecting(self) -> bool:
+        """Whether more than a few answers may have lost their last reader: an edit or two leave next to nothing behind."""
+        return self.pushing.has_left or self.db.node_count > self._kept_nodes * COLLECT_GROWTH
+
     def _collect(self) -> None:
         self._uncollected = 0
+        self.pushing.has_left = False
         self.db.collect()
         self._collected_at = monotonic()
+        self._kept_nodes = self.db.node_count
 
     def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)
