@@ -61,6 +61,7 @@ PROGRAMS = {
         _program("coredns", "coredns", promise="3 CPU minutes"),
         _program("echo-basic", "echo", f"{SUITE}/echo-basic", promise="1 CPU minute"),
         _program("echo", "echo", promise="1 CPU minute"),
+        _program("conformance", "conformance", promise="2 CPU minutes"),
     )
 }
 
