@@ -1,4 +1,4 @@
-"""Helm, built once from its module and kept in the cache of the test harness."""
+"""Helm, built once from its module and kept in the cache of the test harness; and the cluster of that harness."""
 
 import fcntl
 import hashlib
@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kubelab.fixtures import cluster, start_cluster
 
+__all__ = ["cluster", "helm", "start_cluster"]
 MODULE = Path(__file__).parent / "helm"
 LONGEST_S = 1800
 

@@ -143,7 +143,7 @@ class ClusterPlane:
         self._webhook: Webhook | None = None
         self._shown: KeyPair | None = None
         self._injection = _injection(given, settings)
-        self._webhook_trust = WebhookTrust(access, [*_webhooks(given, self._injection)])
+        self._webhook_trust = WebhookTrust(access, [*_webhooks(given, self._injection)], given.revision)
         self._secret_rights = SecretRights(
             role=_wide(SECRETS_ROLE, given),
             binding=_of_revision(SECRETS_ROLE, given.revision),

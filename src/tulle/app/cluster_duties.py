@@ -12,6 +12,7 @@ from http import HTTPStatus
 import msgspec
 from msgspec import Struct
 
+from tulle.installing.naming import REVISION, TAG
 from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
 from tulle.kube.errors import KubeError, Refused
@@ -104,23 +105,47 @@ class _Configuration(Struct):
     webhooks: tuple[_Webhook, ...] = ()
 
 
+class _TagMeta(Struct):
+    name: str
+
+
+class _Tag(Struct):
+    metadata: _TagMeta
+
+
+class _Named(Struct):
+    items: tuple[_Tag, ...] = ()
+
+
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+_INJECTORS = "mutatingwebhookconfigurations"
+
+
 class WebhookTrust:
     """What the API server expects of our admission server's certificate follows the CA's roots."""
 
-    def __init__(self, access: Access, names: Sequence[tuple[str, str]]) -> None:
-        """`names`: (plural, name) of the configurations that call us."""
+    def __init__(self, access: Access, names: Sequence[tuple[str, str]], revision: str) -> None:
+        """`names`: (plural, name) of the configurations that call us, beside those of tags on our revision."""
         self._access = access
         self._names = names
+        self._tags = f"{TAG},{REVISION}={revision}"
+        self._tagged: tuple[tuple[str, str], ...] = ()
+        self._tagged_at = -_LOOK_AGAIN_S
         self._written: dict[tuple[str, str], tuple[bytes, float]] = {}
 
     async def settle(self, pem: bytes, now: float) -> None:
         """Bring the configurations up to date; one that is not there is passed over. Raises Refused and Unreachable."""
         wanted = base64.b64encode(pem).decode()
-        for plural, name in self._names:
+        if now >= self._tagged_at + _LOOK_AGAIN_S:
+            body = await self._access.get(f"{_ADMISSION}/{_INJECTORS}", {"labelSelector": self._tags})
+            found_tags = msgspec.json.decode(body, type=_Named).items
+            self._tagged = tuple((_INJECTORS, one.metadata.name) for one in found_tags)
+            self._tagged_at = now
+        for plural, name in (*self._names, *self._tagged):
             last, at = self._written.get((plural, name), (b"", 0.0))
             if last == pem and now < at + _LOOK_AGAIN_S:
                 continue
-            path = f"/apis/admissionregistration.k8s.io/v1/{plural}/{name}"
+            path = f"{_ADMISSION}/{plural}/{name}"
             try:
                 found = msgspec.json.decode(await self._access.get(path), type=_Configuration)
                 patch = [

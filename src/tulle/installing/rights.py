@@ -122,6 +122,13 @@ _WEBHOOKS: Final = (
     Right(
         _ADMISSION,
         ("mutatingwebhookconfigurations",),
+        ("list",),
+        "which tags are on this revision; a tag brings the right to its own configuration along",
+        needs=(Value("injectionWebhook.enabled"),),
+    ),
+    Right(
+        _ADMISSION,
+        ("mutatingwebhookconfigurations",),
         ("get", "patch"),
         "the certificate that the API server expects of our webhook follows the CA",
         names=(wide("tulle-injector"),),
