@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "unified")
-LONGEST_S = 5.0
+LONGEST_S = 20.0
 STEP_S = 0.1
 
 

@@ -30,8 +30,9 @@ PROGRAMS = (
     "unshare",
     "setpriv",
 )
-UP_S = 180.0
-DOWN_S = 30.0
+UP_S = 300.0
+LOAD_S = 300.0
+DOWN_S = 60.0
 STEP_S = 0.05
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,7 +85,7 @@ class Cluster:
                     ["ctr", "-a", at, "-n", "k8s.io", "images", "import", str(archive)],
                     check=True,
                     capture_output=True,
-                    timeout=120,
+                    timeout=LOAD_S,
                 )
 
     def stop(self, part: str) -> None:

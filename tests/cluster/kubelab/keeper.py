@@ -23,7 +23,7 @@ from .api import Api
 from .layout import DOMAIN, Layout, Node
 from .processes import Started, spawn
 
-READY_S = 120.0
+READY_S = 240.0  # 10 on idle cores
 STEP_S = 0.05
 LOOK_S = 0.5
 MOST_RESTARTS = 20

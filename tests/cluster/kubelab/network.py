@@ -12,7 +12,7 @@ from .layout import Layout
 from .processes import spawn
 
 FIRST_MS = 5
-LONGEST_S = 5.0
+LONGEST_S = 20.0
 
 
 def hold(log: Path) -> subprocess.Popen[bytes]:

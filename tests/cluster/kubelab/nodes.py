@@ -150,6 +150,8 @@ keep() {{ # name, program...
   log={layout.logs}/{node.name}-$1.log; shift
   while :; do "$@" >>"$log" 2>&1; echo "ended: $?" >>"$log"; sleep 0.5; done
 }}
+# as after a reboot: what lived in memory is gone
+rm -rf {folder}/state {folder}/containerd.sock {folder}/containerd.sock.ttrpc
 keep containerd containerd -c {folder}/containerd.toml &
 keep kube-proxy {kubernetes} kube-proxy --config={folder}/proxy.json --v=1 &
 # the kubelet gives up on a runtime that does not answer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 STEP_S = 0.05
+LONGEST_S = 20.0
 
 
 class Started(NamedTuple):
@@ -52,13 +53,13 @@ def is_alive(process: Started) -> bool:
 
 
 def end(processes: list[Started], *, grace_s: float) -> None:
-    """SIGTERM, wait up to `grace_s` for all, then SIGKILL. Raises TimeoutError when one survives even that for 5 s."""
+    """SIGTERM, wait up to `grace_s` for all, then SIGKILL. Raises TimeoutError when one survives even that for 20 s."""
     for process in processes:
         _signal(process, signal.SIGTERM)
     if not _gone(processes, grace_s):
         for process in processes:
             _signal(process, signal.SIGKILL)
-        if not _gone(processes, 5.0):
+        if not _gone(processes, LONGEST_S):
             raise TimeoutError(f"processes that do not die: {[one.pid for one in processes if is_alive(one)]}")
 
 
