@@ -1,7 +1,8 @@
 """One client that stands still among many: what the others notice of it, in their start, in small edits and in large ones.
 
-Each way has a control plane of its own, with one proxy that is awake, stopped (SIGSTOP) when it was live, or stopped in the middle
-of the first response to it; then the others start, and edits are made. At the end the stopped one goes on, and must hold the newest.
+Rounds of pairs: the others hang up and start again all at once, and edits are made, once beside a proxy that is awake and once
+beside one that is stopped (SIGSTOP) when it was live, or in the middle of the first response to it. A ratio is taken within its
+round, so what the machine does meanwhile strikes both. In the end the stopped one goes on, and must hold the newest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +23,14 @@ from bench import worlds
 from bench.building import CannotMeasureError, adsload
 from bench.churn import pods
 from bench.control_process import ControlPlane, Line, Sidecars, control_plane, sidecars
-from bench.figures import median, rounded
+from bench.figures import median, paired_ratios, rounded, spread
 from bench.local_mesh import asked
 from bench.machine import memory
 from bench.results import Row
 from bench.ways import envoy
 
-AWAKE, LIVE, STARTING = "awake", "stopped when live", "stopped in its start"
-PHASES = ("weight", "endpoint", "bulk")
+LIVE, STARTING = "stopped when live", "stopped in its start"
+PHASES = ("cold", "weight", "endpoint", "bulk")
 WINDOW_BYTES, STOP_AFTER_BYTES = 64 * 1024, 100_000
 """Of the one that stops in its start: much less than what it is sent."""
 MORE_EDITS = 100
@@ -58,77 +60,120 @@ class _One(NamedTuple):
     """Whether it has caught up, some time after it went on."""
 
 
+class _Others(NamedTuple):
+    """Everybody else, and what is done to them."""
+
+    fleet: Sidecars
+    world: worlds.World
+    size: int
+    edits: Iterator[int]
+
+    def measured(self) -> dict[str, Line]:
+        """A start of all of them, then one edit of each kind."""
+        cold = self.fleet.tell(f"cold: @reconnect {self.size} {self.size}")
+        return {"cold": cold, **{phase: self._trial(phase, next(self.edits)) for phase in PHASES[1:]}}
+
+    def weigh(self, first: int) -> Line:
+        """Another weight."""
+        return self.fleet.rename("more", *_weight(self.world, first))
+
+    def _trial(self, phase: str, number: int) -> Line:
+        shape = worlds.Shape(1)
+        found, name = {
+            "weight": (shape.split(0, 1 + number % 80), "weight.yaml"),
+            "endpoint": (shape.entry(0, 1 + number % 100), "endpoint.yaml"),
+            "bulk": (_rule(number), "bulk.yaml"),
+        }[phase]
+        return self.fleet.rename(phase, _put(self.world, found), self.world.config / name)
+
+
 def measure(case: Case, repeat: int) -> Row:
     """One way. Raises CannotMeasureError."""
     with tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
         place = Path(folder)
         world = worlds.write(worlds.Shape(case.services), place)
-        _write_bulk(world, repeat)
         with control_plane(world.config, place, {}) as plane:
             pods(1, place / "run")
-            with _one(case.how, plane, world, place) as one:
-                if case.how == LIVE:
-                    os.kill(one.pid, signal.SIGSTOP)
-                with sidecars(adsload(), plane, case.others, place, ["-quiet", "100ms"]) as fleet:
-                    return _measured(plane, world, one, fleet, repeat)
+            with sidecars(adsload(), plane, case.others, place, ["-quiet", "100ms"]) as fleet:
+                fleet.answer()
+                others = _Others(fleet, world, case.others, count(1))
+                others.measured()  # the first of anything is another thing
+                return _measured(case, plane, others, place, repeat)
 
 
-def _measured(plane: ControlPlane, world: worlds.World, one: _One, fleet: Sidecars, repeat: int) -> Row:
-    cold = fleet.answer()
-    trials = {phase: [_trial(fleet, world, phase, at + 1) for at in range(repeat)] for phase in PHASES}
-    before = memory(plane.pid)["resident"]
-    state = _state(one.pid)
-    for number in range(MORE_EDITS):
-        fleet.rename("more", *_weight(world, 1 + number % 80))
-    after = memory(plane.pid)
-    os.kill(one.pid, signal.SIGCONT)
-    last = fleet.rename("last", *_weight(world, 85))
+def _measured(case: Case, plane: ControlPlane, others: _Others, place: Path, repeat: int) -> Row:
+    without, beside = [], []
+    for at in range(repeat):
+        for is_still in (at % 2 == 0, at % 2 == 1):  # who is first takes turns
+            if is_still:
+                with _still(case.how, plane, others.world, place):
+                    beside.append(others.measured())
+            else:
+                without.append(others.measured())
     return {
-        "cold": {name: cold[f"{name}_ms"] for name in ("p50", "p99", "last")} | {"ready": cold["ready"]},
-        "trials": {phase: _summary(lines) for phase, lines in trials.items()},
-        "changed": [line["changed_clients"] for lines in trials.values() for line in lines],
-        "stateOfOne": state,
-        "moreEdits": MORE_EDITS,
-        "beforeMoreMiB": before,
-        "afterMoreMiB": after["resident"],
-        "mostMiB": after["most"],
-        "lastChanged": last["changed_clients"],
-        "oneHoldsTheLast": one.holds_the_last(),
+        "rounds": repeat,
+        "phases": {phase: _pair([one[phase] for one in without], [one[phase] for one in beside]) for phase in PHASES},
+        "failed": sum(one["cold"]["failed"] for one in (*without, *beside)),
+        "missed": sum(
+            one[phase]["changed_clients"] != case.others for one in (*without, *beside) for phase in PHASES[1:]
+        ),
+        **_going_on(case.how, plane, others, place),
     }
 
 
-def _trial(fleet: Sidecars, world: worlds.World, phase: str, number: int) -> Line:
-    if phase == "bulk":
-        source, target = world.edits / f"bulk{number}.yaml", world.config / "bulk.yaml"
-    else:
-        source, target = getattr(world, phase)(number)
-    return fleet.rename(f"{phase}{number}", source, target)
+def _going_on(how: str, plane: ControlPlane, others: _Others, place: Path) -> Row:
+    """What it costs to let one stand still for many edits, and whether it has the last of them when it goes on."""
+    with _still(how, plane, others.world, place) as one:
+        before = memory(plane.pid)["resident"]
+        for number in range(MORE_EDITS):
+            others.weigh(1 + number % 80)
+        after, state = memory(plane.pid), _state(one.pid)
+        os.kill(one.pid, signal.SIGCONT)
+        last = others.weigh(85)
+        return {
+            "stateOfOne": state,
+            "moreEdits": MORE_EDITS,
+            "beforeMoreMiB": before,
+            "afterMoreMiB": after["resident"],
+            "mostMiB": after["most"],
+            "lastChanged": last["changed_clients"],
+            "oneHoldsTheLast": one.holds_the_last(),
+        }
+
+
+def _pair(without: Sequence[Line], beside: Sequence[Line]) -> Row:
+    """Middles of the last one's time, and quartiles of the ratios within a round."""
+    took = [[line["last_ms"] for line in lines] for lines in (without, beside)]
+    return {
+        "withoutMs": rounded(median(took[0])),
+        "besideMs": rounded(median(took[1])),
+        "mostWithoutMs": rounded(max(took[0])),
+        "mostBesideMs": rounded(max(took[1])),
+        "ratio": [rounded(one) for one in spread(paired_ratios(took[1], took[0]))],
+        "bytesPerClient": round(
+            median([line["bytes"] / line.get("changed_clients", line.get("count")) for line in beside])
+        ),
+    }
 
 
 def _weight(world: worlds.World, first: int) -> tuple[Path, Path]:
+    return _put(world, worlds.Shape(1).split(0, first)), world.config / "weight.yaml"
+
+
+def _put(world: worlds.World, found: worlds.Object) -> Path:
     fresh = world.edits / "next.yaml"
-    fresh.write_text(worlds.documents_as_json([worlds.Shape(1).split(0, first)]))
-    return fresh, world.config / "weight.yaml"
+    fresh.write_text(worlds.documents_as_json([found]))
+    return fresh
 
 
-def _write_bulk(world: worlds.World, count: int) -> None:
-    """A rule of the whole mesh: two thirds of all clusters change with it."""
-    for number in range(count):
-        spec = {
-            "host": "*.svc.cluster.local",
-            "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 1000 + number}}},
-        }
-        metadata = {"name": "all", "namespace": "istio-system"}
-        rule = {"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": metadata, "spec": spec}
-        (world.edits / f"bulk{number + 1}.yaml").write_text(worlds.documents([rule]))
-
-
-def _summary(lines: Sequence[Line]) -> Row:
+def _rule(number: int) -> worlds.Object:
+    """Of the whole mesh: two thirds of all clusters change with it."""
+    policy = {"connectionPool": {"tcp": {"maxConnections": 1000 + number}}}
     return {
-        "p50": rounded(median([line["p50_ms"] for line in lines])),
-        "last": rounded(median([line["last_ms"] for line in lines])),
-        "most": rounded(max(line["last_ms"] for line in lines)),
-        "bytesPerClient": round(median([line["bytes"] / max(1, line["changed_clients"]) for line in lines])),
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "all", "namespace": "istio-system"},
+        "spec": {"host": "*.svc.cluster.local", "trafficPolicy": policy},
     }
 
 
@@ -141,10 +186,11 @@ def _state(pid: int) -> str:
 
 
 @contextmanager
-def _one(how: str, plane: ControlPlane, world: worlds.World, place: Path) -> Iterator[_One]:
-    """Connected, and live unless it stops before that."""
-    if how != STARTING:
+def _still(how: str, plane: ControlPlane, world: worlds.World, place: Path) -> Iterator[_One]:
+    """One that stands still."""
+    if how == LIVE:
         with _envoy(place) as one:
+            os.kill(one.pid, signal.SIGSTOP)
             yield one
         return
     words = ["-window", str(WINDOW_BYTES), "-stop-after", str(STOP_AFTER_BYTES)]
@@ -249,15 +295,16 @@ def _bootstrap(place: Path, admin: Path) -> dict[str, Any]:
 
 def text(row: Row) -> str:
     """For a terminal."""
-    cold = row["cold"]
-    lines = [f"cold start of the others: p50 {cold['p50']:,.0f}, p99 {cold['p99']:,.0f}, last {cold['last']:,.0f} ms"]
-    lines += [
-        f"{phase}: p50 {one['p50']:,} ms, last {one['last']:,} ms (most {one['most']:,}), {one['bytesPerClient']:,} bytes each"
-        for phase, one in row["trials"].items()
+    lines = [
+        f"{phase}: last of the others after {one['withoutMs']:,} ms without, {one['besideMs']:,} ms beside it "
+        f"(ratio {one['ratio'][1]}, quartiles {one['ratio'][0]} to {one['ratio'][2]}; "
+        f"most {one['mostWithoutMs']:,} and {one['mostBesideMs']:,}), {one['bytesPerClient']:,} bytes each"
+        for phase, one in row["phases"].items()
     ]
     held = "holds the last edit" if row["oneHoldsTheLast"] else "DOES NOT HOLD the last edit"
     lines.append(
-        f"the one is {row['stateOfOne']}; control plane {row['beforeMoreMiB']} -> {row['afterMoreMiB']} MiB in "
-        f"{row['moreEdits']} further edits (most {row['mostMiB']}); going on, it {held}"
+        f"{row['rounds']} rounds, {row['failed'] + row['missed']} failed; the one is {row['stateOfOne']}; control plane "
+        f"{row['beforeMoreMiB']} -> {row['afterMoreMiB']} MiB in {row['moreEdits']} further edits (most {row['mostMiB']}); "
+        f"going on, it {held}"
     )
     return "\n".join(lines)

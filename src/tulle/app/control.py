@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from tulle.app.allocator import few_arenas
 from tulle.app.settings import Settings, SettingsRefusedError, load
 from tulle.identity.errors import IdentityError
 from tulle.serve import logs
@@ -54,6 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     logs.start(given.log_format or settings.log_format, logging.DEBUG if given.verbose else logging.INFO)
     gc.set_threshold(*GARBAGE)
+    few_arenas()
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # nothing is forked while serving
     try:
         return asyncio.run(_serve(given, settings))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
+from tulle.app.allocator import trim
 from tulle.app.applying import Applying
 from tulle.app.documents import document
 from tulle.app.settings import Settings
@@ -93,7 +94,6 @@ class ControlPlane:
         self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
         self._learned = LearnedFile(state / "learned.json")
         self._learned_at = monotonic()
-        self._learned_error = ""
         self.pushing = Pushing(
             self.db,
             self.fleet,
@@ -310,14 +310,8 @@ class ControlPlane:
         if not learning.is_changed:
             return
         learning.is_changed = False
-        try:
-            await asyncio.to_thread(self._learned.write, learning.kept())
-            self._learned_error = ""
-        except OSError as error:
+        if not await asyncio.to_thread(self._learned.wrote, learning.kept()):
             learning.is_changed = True
-            if self._learned_error != str(error):
-                self._learned_error = str(error)
-                logs.event(logging.WARNING, "what workloads call is not written down", error=str(error))
 
     async def _look(self) -> None:
         """Look at the files without having been told: for what changed before the watch began, or where nothing tells."""
@@ -334,6 +328,7 @@ class ControlPlane:
         self._uncollected = 0
         self.pushing.has_left = False
         self.db.collect()
+        trim()
         self._collected_at = monotonic()
         self._kept_nodes = self.db.node_count
 

@@ -23,6 +23,7 @@ class LearnedFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._said = ""
 
     def read(self) -> Kept:
         """What was written; nothing where there is no file, one of another schema, or none that can be read (then it is logged)."""
@@ -34,6 +35,18 @@ class LearnedFile:
             logs.event(logging.WARNING, "what workloads call cannot be read", path=str(self._path), error=str(error))
             return {}
         return found.workloads if found.schema == _SCHEMA else {}
+
+    def wrote(self, kept: Kept) -> bool:
+        """Replace it; False where that failed, which is logged once for each reason."""
+        try:
+            self.write(kept)
+        except OSError as error:
+            if self._said != str(error):
+                self._said = str(error)
+                logs.event(logging.WARNING, "what workloads call is not written down", error=str(error))
+            return False
+        self._said = ""
+        return True
 
     def write(self, kept: Kept) -> None:
         """Replace it: whole or not at all. Raises OSError."""
