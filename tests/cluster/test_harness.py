@@ -17,7 +17,7 @@ from kubelab.record import Record
 
 pytestmark = pytest.mark.cluster
 
-GONE_S = 60.0
+GONE_S = 120.0
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import builds, images, network, nodes, processes, record, stores
+from . import builds, cgroups, images, network, nodes, processes, record, stores
 from .builds import UnavailableError
 from .keeper import Wishes
 from .layout import Layout, clusters
@@ -140,6 +140,30 @@ def require() -> None:
         done = subprocess.run(["sh", str(script)], check=False, capture_output=True, text=True, timeout=900)
         if lacking := _lacking():
             raise UnavailableError(f"missing: {', '.join(lacking)}\n{done.stdout}{done.stderr}"[-1500:])
+    _require_namespaces()
+
+
+def _require_namespaces() -> None:
+    """A container may have root and still not be allowed to."""
+    line = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--uts",
+        "--fork",
+        "--mount-proc",
+        "mount",
+        "-t",
+        "tmpfs",
+        "tmpfs",
+        "/run",
+    ]
+    done = subprocess.run(line, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UnavailableError(f"this root may not make namespaces: {done.stderr.strip()}")
+    if not os.access(cgroups.ROOT / ("cgroup.procs" if cgroups.is_version_2() else "cpuset/cgroup.procs"), os.W_OK):
+        raise UnavailableError("control groups are read-only here")
 
 
 def _lacking() -> list[str]:
