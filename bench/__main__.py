@@ -8,10 +8,20 @@ import signal
 import sys
 from typing import NoReturn
 
-from bench import control_plane, data_path, endurance, filter_cost, first_answer, page, results, sidecar_memory
+from bench import (
+    control_plane,
+    data_path,
+    endurance,
+    filter_cost,
+    first_answer,
+    kubernetes,
+    page,
+    results,
+    sidecar_memory,
+)
 from bench.building import CannotMeasureError
 
-_MODULES = (first_answer, control_plane, sidecar_memory, data_path, filter_cost, endurance)
+_MODULES = (first_answer, control_plane, sidecar_memory, data_path, filter_cost, endurance, kubernetes)
 MEASURED = {module.NAME: module for module in _MODULES}
 
 

@@ -8,11 +8,12 @@ Namespaces are `PREFIX-0...`: what is deleted is these, and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from tulle.installing.crds import definitions
 from tulle.kube.access import Access
 from tulle.kube.discovery import Discovery, Resource, chosen
 from tulle.kube.errors import Refused, Unreachable
@@ -23,6 +24,9 @@ SERVICES_PER_NAMESPACE = 50
 AT_ONCE = 16
 ATTEMPTS = 5
 _ISTIO = "networking.istio.io"
+_DEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", is_namespaced=False
+)
 _NAMESPACES = Resource("", "v1", "namespaces", "Namespace", is_namespaced=False)
 _ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 _SERVICES = Resource("", "v1", "services", "Service")
@@ -168,10 +172,13 @@ def rule(number: int) -> Object:
     }
 
 
-async def create(access: Access, shape: Shape) -> int:
-    """Make it all; how many objects. Objects that are there already stay."""
+async def create(access: Access, shape: Shape) -> list[str]:
+    """Make it all; the CustomResourceDefinitions that had to be made. Objects that are there already stay."""
     discovery = Discovery(access)
     await discovery.refresh()
+    made = []
+    if (_ISTIO, "VirtualService") not in discovery.table:
+        made = await _define(access, discovery)
     istio = [chosen(discovery.table, _ISTIO, kind, ("v1",)) for kind in ("DestinationRule", "VirtualService")]
     places = [f"{PREFIX}-{number}" for number in range(shape.namespaces)]
     await _each(places, lambda name: _made(access, _NAMESPACES, {"metadata": {"name": name}}))
@@ -179,23 +186,41 @@ async def create(access: Access, shape: Shape) -> int:
     account: Callable[[str], Object] = lambda place: {"metadata": {"name": "default", "namespace": place}}  # noqa: E731
     await _each(places, lambda place: _made(access, _ACCOUNTS, account(place)))
 
+    there = {kind: await _names(access, kind) for kind in (_SERVICES, _SLICES)}
+
     async def whole(number: int) -> None:
-        await _made(access, _SERVICES, service(number))
-        await _made(access, _SLICES, endpoints(number, shape.pods_each))
         for index in range(shape.pods_each):
             document = pod(number, index, shape.pods_each)
-            await _made(access, _PODS, document)
-            await _say(access, _PODS, document)
+            if f"s{number}-slice" not in there[_SLICES]:
+                await _made(access, _PODS, document)
+                await _say(access, _PODS, document)
+        if f"s{number}" not in there[_SERVICES]:  # an address is allocated before the API sees that the name is taken
+            await _made(access, _SERVICES, service(number))
+        await _made(access, _SLICES, endpoints(number, shape.pods_each))
         for kind, document in zip(istio, (rule(number), route(number)), strict=True):
             if kind is not None and number % 3 == 0:
                 await _made(access, kind, document)
 
     await _each(range(shape.services), whole)
-    return shape.services * (2 + shape.pods_each)
+    return made
 
 
-async def remove(access: Access, shape: Shape) -> None:
-    """Delete the namespaces, and what no kubelet would ever confirm: the pods, at once."""
+async def _define(access: Access, discovery: Discovery) -> list[str]:
+    wanted = [one for one in definitions() if one["spec"]["names"]["kind"] in ("DestinationRule", "VirtualService")]
+    for one in wanted:
+        await _made(access, _DEFINITIONS, {"metadata": one["metadata"], "spec": one["spec"]})
+    for _ in range(300):
+        await discovery.refresh()
+        if (_ISTIO, "VirtualService") in discovery.table and (_ISTIO, "DestinationRule") in discovery.table:
+            break
+        await asyncio.sleep(0.1)
+    return [one["metadata"]["name"] for one in wanted]
+
+
+async def remove(access: Access, shape: Shape, defined: Sequence[str] = ()) -> None:
+    """Delete the definitions, the namespaces, and what no kubelet would ever confirm: the pods, at once."""
+    for name in defined:
+        await _gone(access, _DEFINITIONS.path("", name), {})
 
     async def emptied(place: str) -> None:
         query = {"gracePeriodSeconds": "0"}
@@ -206,11 +231,9 @@ async def remove(access: Access, shape: Shape) -> None:
     await _each([f"{PREFIX}-{number}" for number in range(shape.namespaces)], emptied)
 
 
-async def patch(access: Access, resource: Resource, document: Object) -> None:
-    """A merge patch of an object."""
-    metadata = document["metadata"]
-    path = resource.path(metadata["namespace"], metadata["name"])
-    await access.send("PATCH", path, body=msgspec.json.encode(document), content_type="application/merge-patch+json")
+async def _names(access: Access, resource: Resource) -> set[str]:
+    found = msgspec.json.decode(await access.get(resource.path()))
+    return {one["metadata"]["name"] for one in found["items"]}
 
 
 async def _made(access: Access, resource: Resource, document: Object) -> None:
