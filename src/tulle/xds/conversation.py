@@ -45,7 +45,7 @@ from tulle.xds.events import (
 from tulle.xds.lane import Draft, Lane, Push, Turn, VirtualHostLane
 from tulle.xds.names import PUSH_ORDER, WILDCARD, Nonce, ResourceName, TypeUrl, Version
 from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef
-from tulle.xds.snapshot import Comparisons, Parcel, Snapshot
+from tulle.xds.snapshot import EMPTY, Comparisons, Parcel, Snapshot
 from tulle.xds.wire import delta_response, framed, sotw_response
 
 CDS, EDS, LDS, RDS, VHDS, SDS = TypeUrl.CDS, TypeUrl.EDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS, TypeUrl.SDS
@@ -105,14 +105,17 @@ class Conversation:
         self._comparisons = comparisons or Comparisons()
         self._expects = expects
         routes = Lane(RDS, self._comparisons)
-        made = (routes, VirtualHostLane(self._comparisons, routes))
+        self._virtual_hosts = VirtualHostLane(self._comparisons, routes)
+        made = (routes, self._virtual_hosts)
         self._lanes: dict[str, Lane] = {url: Lane(url, self._comparisons) for url in PUSH_ORDER}
         self._lanes |= {lane.type_url: lane for lane in made}  # keeps the order
         for url, turn in _TURNS.items():
             self._lanes[url].turn = turn
         self._in_rounds = tuple(self._lanes[url] for url in _IN_ROUNDS)
         self._clusters, self._endpoints = self._lanes[CDS], self._lanes[EDS]
+        self._listeners, self._routes = self._lanes[LDS], routes
         self._has_begun = False  # the client has subscribed to everything it is expected to
+        self._is_quiet = False  # it holds the round whole, and nothing is under way
         self._nonces = count(1)
         self._is_delta = True
         self._actions: list[Action] = []
@@ -258,25 +261,29 @@ class Conversation:
             for name in fresh:
                 self._virtual_hosts.follow(name, self._round.shelf(VHDS))
 
-    @property
-    def _virtual_hosts(self) -> VirtualHostLane:
-        lane = self._lanes[VHDS]
-        assert isinstance(lane, VirtualHostLane)
-        return lane
-
     # --- pushes ------------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
         self._has_begun = self._has_begun or all(self._lanes[url].asked for url in self._expects)
-        if self._round is not self._snapshot and not self._pass(self._in_rounds) & _ROUND_BITS:
+        if self._round is not self._snapshot and (self._is_quiet or not self._pass(self._in_rounds) & _ROUND_BITS):
             self._round = self._snapshot
         busy = self._pass(self._lanes.values())
         if self._round is self._snapshot:
             for lane in (self._endpoints, self._lanes[SDS]):
                 busy |= self._remove(lane, busy)
-        if self._has_begun:
-            synced = min((lane.synced_version for lane in self._lanes.values() if lane.asked), default=NEVER_SYNCED)
-            self.synced_version = max(self.synced_version, synced)
+        self._take_stock()
+
+    def _take_stock(self) -> None:
+        """How far the client is."""
+        synced, is_quiet = self._snapshot.version, self._round is self._snapshot
+        for lane in self._lanes.values():
+            if lane.asked and lane.synced_version < synced:
+                synced = lane.synced_version
+            if lane.outstanding is not None or lane.owed or lane.differs:
+                is_quiet = False
+        self._is_quiet = is_quiet
+        if self._has_begun and synced > self.synced_version:
+            self.synced_version = synced
 
     def _pass(self, lanes: Iterable[Lane]) -> int:
         """Send what may be sent now of `lanes`; returns the types that still have to get somewhere, or must wait for others.
@@ -289,7 +296,7 @@ class Conversation:
                 busy |= lane.turn.bit
         for lane in lanes:
             turn = lane.turn
-            if busy & turn.changes_after or (lane.type_url == VHDS and self._lanes[RDS].owed):
+            if busy & turn.changes_after or (lane is self._virtual_hosts and self._routes.owed):
                 busy |= turn.bit  # virtual hosts before their route configuration would be dropped by Envoy
             elif lane.outstanding is None and (lane.asked or lane.owed):
                 busy |= self._push(lane, may_remove=not turn.removals_after)
@@ -313,14 +320,14 @@ class Conversation:
 
     def _lingers(self, lane: Lane) -> bool:
         """Whether what a lane no longer needs is still used by configuration the client kept by refusing its successor."""
-        refused = any(self._lanes[other].rejected for other in (LDS, RDS, VHDS))
-        return refused and len(lane.differs) <= MOST_LINGERING
+        refused = self._listeners.rejected or self._routes.rejected or self._virtual_hosts.rejected
+        return bool(refused) and len(lane.differs) <= MOST_LINGERING
 
     def _push(self, lane: Lane, *, may_remove: bool, is_final: bool = False) -> int:
         """Bring a lane that waits for no answer as far as it may go; returns its type if others must wait for that."""
         bit = lane.turn.bit
         source = self._round if bit & _ROUND_BITS else self._snapshot
-        target = source.shelf(lane.type_url)
+        target = source.types.get(lane.type_url, EMPTY)  # type: ignore[call-overload]
         if not lane.is_idle_at(target):
             draft = lane.draft(target, may_remove=may_remove, may_empty=is_final)
             if self._is_worth_sending(lane, draft):

@@ -6,9 +6,10 @@ not change are the same object in the next snapshot: that identity makes "nothin
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from tulle.xds.names import ResourceName, TypeUrl
 from tulle.xds.resource import Entry
@@ -21,13 +22,15 @@ Shelf = Mapping[ResourceName, Entry]
 EMPTY: Shelf = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The resources of one view at one moment."""
 
     version: int
     """Grows with every change of this control plane; means nothing to another replica."""
-    types: Mapping[TypeUrl, Shelf] = field(repr=False)
+    types: Mapping[TypeUrl, Shelf]
+
+    def __repr__(self) -> str:
+        return f"Snapshot(version={self.version})"
 
     def shelf(self, type_url: str) -> Shelf:
         """The resources of one type; empty for a type this view has none of."""
@@ -63,8 +66,8 @@ PARCEL_BYTES = 64 * 1024 * 1024
 """Of contents kept for the next client in the same state."""
 
 
-INTERNED_NAMES = 20_000
-"""Larger sets of names are not shared: hundreds of them would be remembered."""
+SHARED_NAMES = 2_000_000
+"""In all sets of names that are remembered, some 32 bytes each."""
 
 
 class _Recent(OrderedDict[_Key, _Value]):
@@ -82,6 +85,25 @@ class _Recent(OrderedDict[_Key, _Value]):
         return value
 
 
+class _RecentNames(_Recent[_Key, _Value]):
+    """The newest entries that together hold no more than `SHARED_NAMES`; the newest of all in any case."""
+
+    def __init__(self, capacity: int, weigh: Callable[[_Value], int]) -> None:
+        super().__init__(capacity)
+        self._weigh = weigh
+        self._held = 0
+
+    def keep(self, key: _Key, value: _Value) -> _Value:
+        """Remember as the newest, and forget the oldest where there is too much."""
+        if (former := self.pop(key, None)) is not None:
+            self._held -= self._weigh(former)
+        self[key] = value
+        self._held += self._weigh(value)
+        while len(self) > 1 and (len(self) > self._capacity or self._held > SHARED_NAMES):
+            self._held -= self._weigh(self.popitem(last=False)[1])
+        return value
+
+
 class Comparisons:
     """Differences and groupings that many streams ask for, computed once.
 
@@ -93,10 +115,11 @@ class Comparisons:
         self._capacity = capacity
         self._differences: _Recent[tuple[int, int], tuple[Shelf, Shelf, Difference]] = _Recent(capacity)
         self._made: _Recent[tuple[int, ...], tuple[tuple[object, ...], Any]] = _Recent(capacity)
-        self._unions: _Recent[tuple[int, Names], tuple[Names, Names]] = _Recent(capacity)
+        self._unions: _RecentNames[tuple[int, Names], tuple[Names, Names]]
+        self._unions = _RecentNames(capacity, lambda pair: len(pair[0]) + len(pair[1]))
         self._parcels: OrderedDict[int, tuple[Any, Parcel]] = OrderedDict()
         self._parcel_bytes = 0
-        self._names: _Recent[Names, Names] = _Recent(capacity)
+        self._names: _RecentNames[Names, Names] = _RecentNames(capacity, len)
         self._routes: _Recent[int, tuple[Shelf, Mapping[str, tuple[ResourceName, ...]]]] = _Recent(capacity)
 
     def publish(self, old: Shelf, new: Shelf, known: Difference) -> None:
@@ -105,15 +128,11 @@ class Comparisons:
 
     def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""
-        if len(names) > INTERNED_NAMES:
-            return names
-        kept = self._names.pop(names, names)
+        kept = self._names.get(names, names)
         return self._names.keep(kept, kept)
 
     def union(self, names: frozenset[ResourceName], more: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """Both, as the set that stands for all equal ones; made once for all that have the same and want the same more."""
-        if len(names) > INTERNED_NAMES:
-            return names | more
         found = self._unions.get((id(names), more))
         if found is None:
             found = self._unions.keep((id(names), more), (names, self.one_of_equals(names | more)))
