@@ -26,6 +26,26 @@ def control_plane_killed(mesh: FaultMesh, window: Window) -> str:
     return f"pid {before} → {after}, {len(proxies)} proxies back after {back:.1f} s"
 
 
+def replica_switched(mesh: FaultMesh, window: Window) -> str:
+    """Another control plane takes over that was never told what workloads call: on demand, their proxies tell it."""
+    window.sleep_until(0.2)
+    before, known = mesh.control_plane_pid(), mesh.learned()
+    assert bool(known) == mesh.is_on_demand
+    window.mark()
+    os.kill(before, signal.SIGSTOP)  # it does not write down what it knows
+    mesh.learned_file.unlink(missing_ok=True)
+    os.kill(before, signal.SIGKILL)
+    mesh.wait(lambda: mesh.is_served() and mesh.control_plane_pid() != before, 30, "no control plane came back")
+    back = time.time() - window.begin - window.when[-1]
+    mesh.wait(
+        lambda: all(mesh.learned().get(who, set()) >= names for who, names in known.items()),
+        20,
+        f"not everything was learned again: {known}, {mesh.learned()}",
+    )
+    told = f", {sum(map(len, known.values()))} names of {len(known)} workloads learned again" if known else ""
+    return f"pid {before} → {mesh.control_plane_pid()} after {back:.1f} s{told}"
+
+
 def leafs_rotated(mesh: FaultMesh, window: Window) -> str:
     """Short leafs: each sidecar's certificate changes all the time. Seen at a live sidecar, not asked of the CA."""
     uid, seen = mesh.uid("steady"), list[str]()

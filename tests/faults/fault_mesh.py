@@ -213,6 +213,17 @@ class FaultMesh(LocalMesh):
         """Its process, as it says."""
         return int(self.control_plane("/v1/version")["pid"])
 
+    @property
+    def learned_file(self) -> Path:
+        """What the control plane writes down of what workloads call; there need be none."""
+        return self.installed.place / "state" / "tulle" / self.name / "learned.json"
+
+    def learned(self) -> dict[str, set[str]]:
+        """Its contents: names by workload."""
+        if not self.learned_file.exists():
+            return {}
+        return {who: set(names) for who, names in json.loads(self.learned_file.read_text())["workloads"].items()}
+
     def is_served(self) -> bool:
         """Whether a control plane answers and every proxy is connected and has everything."""
         try:

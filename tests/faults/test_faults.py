@@ -63,11 +63,12 @@ class TestWithoutRetries:
         ("name", "fault", "targets"),
         [
             ("control plane: kill -9", faults.control_plane_killed, ()),
+            ("control plane: another, with empty memory", faults.replica_switched, ()),
             ("50 edits/s", faults.edited, ("shop", "steady")),
             ("scaling 1 → 3 → 1", faults.scaled, ("crowd", "steady")),
             ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
         ],
-        ids=("control-plane", "edits", "scaling", "sidecar"),
+        ids=("control-plane", "replica", "edits", "scaling", "sidecar"),
     )
     def test_without_retries(
         self, mesh: FaultMesh, rows: Rows, name: str, fault: Callable[..., str], targets: tuple[str, ...]

@@ -91,10 +91,11 @@ class TestWithoutRetries:
         ("name", "fault", "targets"),
         [
             ("control plane: kill -9", faults.control_plane_killed, ()),
+            ("control plane: another, with empty memory", faults.replica_switched, ()),
             ("50 edits/s", faults.edited, ("shop", "steady")),
             ("sidecar replaced", faults.sidecar_replaced, ("crowd", "steady")),
         ],
-        ids=("control-plane", "edits", "sidecar"),
+        ids=("control-plane", "replica", "edits", "sidecar"),
     )
     def test_nobody_notices(
         self, quiet: FaultMesh, rows: list[Row], name: str, fault: Callable[..., str], targets: tuple[str, ...]
