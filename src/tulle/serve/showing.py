@@ -14,9 +14,8 @@ from tulle.compile import explain
 from tulle.compile.views import View
 from tulle.dialects.inputs import objects
 from tulle.dialects.istio.destination_rule import destination
-from tulle.dialects.istio.gateway import gateways
-from tulle.dialects.istio.virtual_service import route_set
 from tulle.dialects.kubernetes import endpoints, namespaces, services_in, workloads_in
+from tulle.dialects.routing import gateways, route_sets_in
 from tulle.engine import Database
 from tulle.identity.spiffe import SpiffeId
 from tulle.model import problems as catalogue
@@ -254,9 +253,9 @@ class Showing:
             ],
         }
         keys = sorted(objects.snapshot(self._db))
-        routes = (route_set(self._db, key) for key in keys if _fits(key, "VirtualService", namespace, ""))
+        routes = (one for place in spaces for one in route_sets_in(self._db, self._cluster, place))
         calls = (destination(self._db, key) for key in keys if _fits(key, "DestinationRule", namespace, ""))
-        found["routes"] = [one for one in routes if one is not None]
+        found["routes"] = sorted(routes, key=lambda one: one.key)
         found["destinations"] = [one for one in calls if one is not None]
         return {kind: _plain(items) for kind, items in found.items()}
 
