@@ -125,7 +125,13 @@ class Access:
             headers["if-none-match"] = etag
         try:
             response = await self._client.request(verb, path, params=query, content=body, headers=headers)
-        except (httpx2.TransportError, OSError, ConfigError) as error:
+        except (
+            httpx2.HTTPError,
+            OSError,
+            ConfigError,
+            KeyError,
+            ValueError,
+        ) as error:  # the last two: an exec plugin's answer
             raise Unreachable(self.server, _said(error)) from error
         if response.status_code >= _ERRORS_FROM:
             raise _refusal(verb, path, response, response.content)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from tulle.kube.access import Access
+from tulle.kube.errors import Refused
 
 _ACCEPT = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _ROOTS = ("/api", "/apis")
@@ -114,5 +115,9 @@ class Discovery:
             self._documents[root] = (answer.etag, answer.body)
             is_changed = True
         if is_changed:
-            self.table = table_of(*(document for _, document in self._documents.values()))
+            try:
+                self.table = table_of(*(document for _, document in self._documents.values()))
+            except msgspec.MsgspecError as error:
+                self._documents.clear()
+                raise Refused("GET", _ROOTS[-1], 0, "Unreadable", str(error)) from None
         return is_changed

@@ -31,6 +31,8 @@ REQUEST_S = 10.0
 _APPLY = "application/apply-patch+yaml"
 _EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 _GONE, _CONFLICT, _BUSY, _FAULT = 404, 409, 429, 500
+_LATER = frozenset((401, 403, _CONFLICT, _BUSY))
+"""A right may be granted, a rival may be done."""
 NOTE_MOST = 1024
 """Characters of an Event's note."""
 
@@ -90,7 +92,7 @@ class Writer:
         burst: float = BURST,
         owner: str = FIELD_OWNER,
     ) -> None:
-        """`on_refused`: a write that the API will never take as it is; it is not tried again until another is wished."""
+        """`on_refused` is told once per wish. What lacks a right is tried again, rarely; what is wrong in itself is not."""
         self._access = access
         self._may_write = may_write
         self._on_refused = on_refused
@@ -216,12 +218,11 @@ class Writer:
             async with asyncio.timeout(REQUEST_S):
                 await self._write(wish)
         except Refused as refused:
-            is_later = refused.status >= _FAULT or refused.status in (_BUSY, _CONFLICT)
-            if is_later:
+            if refused.status < _FAULT and refused.status not in (_BUSY, _CONFLICT, _GONE) and not wish.failures:
+                self._on_refused(wish.ref, refused)
+            if refused.status >= _FAULT or refused.status in _LATER:
                 self._later(wish, refused.retry_after_s)
                 return
-            if refused.status != _GONE:
-                self._on_refused(wish.ref, refused)
         except (Unreachable, TimeoutError):
             self._later(wish, 0.0)
             return

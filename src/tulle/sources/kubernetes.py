@@ -38,6 +38,8 @@ POLL_S = 3.0
 """How often discovery is asked; nearly always answered `304`."""
 UNSERVED_S = 30.0
 """A kind is gone once discovery has not named it for this long: an API server that starts may name it late."""
+AGAIN_S = 5.0
+"""A kind that we failed to follow, by a fault of our own, is followed again after this."""
 NAMESPACE = ("", "Namespace")
 BY_PLACE = frozenset((("", "Secret"), ("", "ConfigMap")))
 """Followed only where `follow` says so."""
@@ -266,8 +268,16 @@ class KubernetesSource:
             known=known,
         )
         self._followed[name, selection] = followed
-        followed.task = asyncio.create_task(followed.reflector.run())
+        followed.task = asyncio.create_task(self._kept(followed, followed.reflector))
         self._settled.clear()
+
+    async def _kept(self, followed: _Followed, reflector: Reflector) -> None:
+        while True:
+            try:
+                await reflector.run()
+            except Exception as error:  # noqa: BLE001 - a fault of ours on one object must not end the watch of its kind
+                self._on_trouble(Trouble(Failure.BROKEN, KubeError(_our_fault(followed, error))), followed)
+                await asyncio.sleep(AGAIN_S)
 
     def _stop(self, followed: _Followed) -> None:
         del self._followed[followed.kind, followed.selection]
@@ -392,7 +402,7 @@ class KubernetesSource:
         assert followed.reflector is not None
         followed.task.cancel()
         followed.passed_over.clear()
-        followed.task = asyncio.create_task(followed.reflector.run())
+        followed.task = asyncio.create_task(self._kept(followed, followed.reflector))
 
     # --- problems ----------------------------------------------------------------------------------------------------
 
@@ -405,6 +415,10 @@ class KubernetesSource:
         for key in sorted(self._problems):
             for found in self._problems[key]:
                 yield Reported(found, _place(key))
+
+
+def _our_fault(followed: _Followed, error: Exception) -> Problem:
+    return problem("TUL1006", NOWHERE, reason=f"{type(error).__name__} while following {followed.resource.plural}")
 
 
 def _place(key: ObjectKey) -> Place:
