@@ -37,6 +37,10 @@ STEP_S = 0.05
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+_keepers: dict[str, subprocess.Popen[bytes]] = {}
+"""Children of this process, by cluster: somebody has to wait for them."""
+
+
 class Cluster:
     """One that is ready. All methods are bounded in time and raise with what the program said."""
 
@@ -185,6 +189,7 @@ def up(choice: Choice, *, is_detached: bool = False) -> Cluster:
         layout = Layout(choice.name, record.free_slot(), choice.size, choice.is_dual)
         wishes = Wishes(str(kubernetes), str(store), list(choice.api_flags), choice.proxy_mode)
         process = _start_keeper(layout, wishes, is_detached=is_detached)
+        _keepers[layout.name] = process
         _until_noted(process, layout)
     _until_ready(process, layout)
     return Cluster(layout)
@@ -201,9 +206,12 @@ def attach(name: str) -> Cluster:
 def down(name: str) -> bool:
     """Take one down, dead or alive; False when there is none. Raises TimeoutError when something does not go."""
     found = record.read(name)
+    if found is not None:
+        processes.end([found.keeper], grace_s=DOWN_S)
+    if (keeper := _keepers.pop(name, None)) is not None:
+        keeper.wait(timeout=DOWN_S)
     if found is None:
         return False
-    processes.end([found.keeper], grace_s=DOWN_S)
     if (left := record.read(name)) is not None:
         record.clear(left)
     return True
