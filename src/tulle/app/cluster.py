@@ -39,6 +39,7 @@ from tulle.kube.webhook import KeyPair, Webhook
 from tulle.kube.writing import Ref, Writer
 from tulle.serve import admin, logs
 from tulle.serve.ads import TokenRefusedError
+from tulle.sources.cluster_namespaces import selected_by
 from tulle.sources.kubernetes import KubernetesSource
 
 XDS_PORT = 15012
@@ -127,7 +128,10 @@ class ClusterPlane:
         self._access = access
         self._given = given
         self._settings = settings
-        self._source = KubernetesSource(access, cluster=settings.cluster)
+        always = frozenset((settings.root_namespace, given.namespace))
+        self._source = KubernetesSource(
+            access, cluster=settings.cluster, is_selected=selected_by(settings.discovery_selectors, always)
+        )
         self._ca = CaSecret(access, given.namespace, given.state_dir / "ca")
         self._leadership = Leadership(
             access,

@@ -13,6 +13,7 @@ from msgspec.structs import asdict
 from tulle.identity.moves import Timing
 from tulle.model.intent import Depth
 from tulle.model.objects import MeshSettings
+from tulle.sources.cluster_namespaces import LabelSelector
 
 _MESH = MeshSettings()
 
@@ -36,6 +37,8 @@ class Settings(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
     discovery: Literal["full", "on-demand"] = "full"
     """Whether sidecars hold everything they may call, or what they have called."""
     service_cidrs: tuple[str, ...] = _MESH.service_cidrs
+    discovery_selectors: tuple[LabelSelector, ...] = ()
+    """In a cluster: which namespaces are read, by their labels; none given: all. The root namespace always is."""
     access_log: Literal["failures", "all"] = "failures"
     """Which requests and connections proxies write a line about."""
     leaf_ttl_seconds: float = 24 * 3600.0
