@@ -162,7 +162,8 @@ def _edits(running: _Running, done: int, count: int) -> Row:
     lines: list[Line] = []
     resident: list[float] = []
     for part in _parts(count):
-        lines += [_edit(running, done + len(lines) + 1) for _ in range(part)]
+        for _ in range(part):
+            lines.append(_edit(running, done + len(lines) + 1))
         resident.append(memory(running.plane.pid)["resident"])
     took = [line["last_ms"] for line in lines]
     return {

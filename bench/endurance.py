@@ -15,6 +15,13 @@ from bench.results import Recorder, Row
 NAME = "endurance"
 
 
+_HEAD = """\
+Memory is resident memory of the control plane when nothing has happened for a while, after a warm-up and again after so many
+reconnects or edits; sidecars connect through the sockets of their pods. Beside one that stands still, times are paired with rounds
+without it. The soak is a mesh of `tulle up` with real sidecars under load.
+"""
+
+
 class Trial(NamedTuple):
     """One kind."""
 
@@ -52,6 +59,16 @@ TRIALS = {
 def text(rows: Sequence[Row]) -> str:
     """For a terminal."""
     return "\n\n".join(f"{_named(row)}\n{TRIALS[row['key']['what']].text(row)}" for row in rows)
+
+
+def section(rows: Sequence[Row]) -> str:
+    """For the page: one paragraph per row, as a list."""
+    parts = [
+        f"### {_named(row).capitalize()}\n\n"
+        + "".join(f"- {line}\n" for line in TRIALS[row["key"]["what"]].text(row).splitlines())
+        for row in rows
+    ]
+    return "## Endurance\n\n" + _HEAD + "\n" + "\n".join(parts)
 
 
 def _named(row: Row) -> str:

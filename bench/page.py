@@ -6,12 +6,22 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import control_plane, data_path, filter_cost, first_answer, istiod, promises, results, sidecar_memory
+from bench import (
+    control_plane,
+    data_path,
+    endurance,
+    filter_cost,
+    first_answer,
+    istiod,
+    promises,
+    results,
+    sidecar_memory,
+)
 from bench.machine import ROOT
 from bench.results import Row
 
 PAGE = ROOT / "docs" / "performance.md"
-NAMES = (first_answer.NAME, control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME)
+NAMES = (first_answer.NAME, control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME, endurance.NAME)
 _HEAD = """\
 # What tulle costs
 
@@ -33,6 +43,7 @@ def page(found: promises.Results) -> str:
         _sidecars(found.get(sidecar_memory.NAME, ())),
         _data_path(found.get(data_path.NAME, ())),
         _pieces(found.get(filter_cost.NAME, ())),
+        _endurance(found.get(endurance.NAME, ())),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -123,6 +134,10 @@ is started with. Then tulle's own pair.
     for name, found in data_path.groups(rows):
         text += f"\n### Pieces: {name}\n\n{_table(data_path.HEAD, map(data_path.cells, found))}{_where(found[0])}"
     return text
+
+
+def _endurance(rows: Sequence[Row]) -> str:
+    return endurance.section(rows) + _where(rows[0]) if rows else ""
 
 
 def _where(row: Row) -> str:

@@ -150,8 +150,6 @@ class RouteTable(Struct, frozen=True):
     hosts: tuple[str, ...]
     """Names of the virtual hosts, for readers."""
     catch_all: VirtualHost | None
-    adds_peer: bool = True
-    """Tells the next sidecar who calls."""
     is_by_address: bool = False
     """Its virtual hosts are for an address and port each, not for names (on-demand sidecars)."""
     answers_outside: bool = False

@@ -73,11 +73,7 @@ def passthrough() -> "api.Cluster":
         lb_policy="CLUSTER_PROVIDED",
         connect_timeout=_CONNECT,
         typed_extension_protocol_options={
-            _HTTP_OPTIONS: to_any(
-                api.HttpProtocolOptions(
-                    use_downstream_protocol_config=_downstream(), http_filters=observing.leaving_filters()
-                )
-            )
+            _HTTP_OPTIONS: to_any(api.HttpProtocolOptions(use_downstream_protocol_config=_downstream()))
         },
     )
 
@@ -173,7 +169,7 @@ def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "a
         http.setdefault("max_connection_duration", timedelta(seconds=age))
     options = api.HttpProtocolOptions(
         common_http_protocol_options=api.CoreHttpProtocolOptions(**http),
-        http_filters=observing.leaving_filters() if plan.is_relayed or plan.mesh_tls is MeshTls.NEVER else [],
+        http_filters=[] if plan.is_relayed or plan.mesh_tls is MeshTls.NEVER else observing.telling_filters(),
     )
     if plan.originate and not plan.originate.sni:  # of a wildcard: each request's host, which must be the server's name
         options.upstream_http_protocol_options.auto_sni = True

@@ -86,7 +86,12 @@ def _table(name: str, protocol: PortProtocol, cluster: str, policies: tuple[Any,
         grpc = api.HeaderMatcher(name="content-type", string_match=api.StringMatcher(prefix="application/grpc"))
         routes += [_route(http2, grpc, config), _route(cluster, None, config)]
     host = api.VirtualHost(name=name, domains=["*"], routes=routes)
-    return api.RouteConfiguration(name=name, virtual_hosts=[host], validate_clusters=api.BoolValue(value=False))
+    return api.RouteConfiguration(
+        name=name,
+        virtual_hosts=[host],
+        request_headers_to_remove=[observing.PEER_HEADER],
+        validate_clusters=api.BoolValue(value=False),
+    )
 
 
 def _route(cluster: str, header: "api.HeaderMatcher | None", config: dict[str, "api.Any"]) -> "api.Route":
@@ -167,7 +172,7 @@ def _http_chain(
     manager = api.HttpConnectionManager(
         stat_prefix=table,
         rds=api.Rds(route_config_name=table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
-        http_filters=inbound_filters(observing.peer_filters(is_mesh=is_mesh)),
+        http_filters=inbound_filters(observing.hearing_filters() if is_mesh else ()),
         access_log=observing.http(observing.DESTINATION, port.service, settings, is_mesh=is_mesh),
         local_reply_config=observing.denials() if is_mesh and settings.http_trust_denials else None,
         upgrade_configs=[api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],

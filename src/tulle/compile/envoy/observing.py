@@ -57,11 +57,8 @@ def tcp(
 
 
 @cache
-def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
-    """Take the peer's word off the request: kept for the metrics over mTLS, away otherwise."""
-    without = api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer()))
-    if not is_mesh:
-        return [without]
+def hearing_filters() -> list["api.HttpFilter"]:
+    """Keep the peer's word for the metrics, over mTLS. Route tables take the header off, whoever wrote it."""
     word = api.DataSource(inline_string=f"%REQ({PEER_HEADER}):{_LONGEST_PEER}%")
     kept = api.FilterStateValue(
         object_key=_PEER,
@@ -69,20 +66,20 @@ def peer_filters(*, is_mesh: bool) -> list["api.HttpFilter"]:
         format_string=api.SubstitutionFormatString(text_format_source=word),
     )
     keeping = api.HttpSetFilterState(on_request_headers=[kept])
-    return [api.HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=to_any(keeping)), without]
+    return [api.HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=to_any(keeping))]
 
 
 @cache
-def leaving_filters() -> list["api.HttpFilter"]:
-    """In front of a server that no sidecar parses for: applications do not see who calls."""
+def telling_filters() -> list["api.HttpFilter"]:
+    """In front of a server whose sidecar parses: tell it who calls. Of a cluster, because nobody else is to know."""
+    told = api.HeaderValueOption(
+        header=api.HeaderValue(key=PEER_HEADER, value=PEER_VALUE), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+    )
+    telling = api.HeaderMutation(mutations=api.Mutations(request_mutations=[{"append": told}]))
     return [
-        api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(_without_peer())),
+        api.HttpFilter(name="envoy.filters.http.header_mutation", typed_config=to_any(telling)),
         api.HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=to_any(api.UpstreamCodec())),
     ]
-
-
-def _without_peer() -> "api.HeaderMutation":
-    return api.HeaderMutation(mutations=api.Mutations(request_mutations=[{"remove": PEER_HEADER}]))
 
 
 @cache

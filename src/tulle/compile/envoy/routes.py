@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from tulle.compile.envoy.filters import enforced
-from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER, PEER_VALUE
+from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER
 from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import UNRESOLVED, Route, RouteTable, Send, VirtualHost, WeightedTarget
@@ -24,14 +24,11 @@ _REDIRECT_CODES = {301: 0, 302: 1, 303: 2, 307: 3, 308: 4}
 
 def table(plan: RouteTable, settings: MeshSettings) -> "api.RouteConfiguration":
     """The route configuration of a port: its catch-all only; everything else comes as virtual hosts."""
-    peer = api.HeaderValueOption(
-        header=api.HeaderValue(key=PEER_HEADER, value=PEER_VALUE), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
-    )
     return api.RouteConfiguration(
         name=plan.name,
         virtual_hosts=[virtual_host(plan.catch_all, settings, _no_targets)] if plan.catch_all else [],
         vhds=api.Vhds(config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
-        request_headers_to_add=[peer] if plan.adds_peer else [],
+        request_headers_to_remove=[PEER_HEADER],
         response_headers_to_remove=[DENIED_HEADER] if plan.answers_outside else [],
         ignore_port_in_host_matching=not plan.is_by_address,
         validate_clusters=api.BoolValue(value=False),
