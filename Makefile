@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults cluster cluster-down conformance bench bench-quick performance gold format lock wheel clean
+.PHONY: help setup demo test check faults cluster cluster-down conformance bench bench-quick endurance performance gold format lock wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -56,6 +56,13 @@ bench-quick: $(READY) ## the same machinery in a minute or two, nothing is kept
 	@$(BIN)/python -m bench control-plane --grid quick --repeat 1
 	@$(BIN)/python -m bench sidecar-memory --services 100 --discovery full
 	@$(BIN)/python -m bench data-path --cycles 2 --seconds 0.7
+
+endurance: $(READY) ## 10,000 reconnects, 10,000 edits, one frozen among 200, a soak of 30 minutes: kept (about an hour)
+	@$(BIN)/python -m bench endurance reconnects --save
+	@$(BIN)/python -m bench endurance edits --sidecars 20 --save
+	@$(BIN)/python -m bench endurance frozen --services 1000 --sidecars 200 --save
+	@$(BIN)/python -m bench endurance soak --save
+	@$(BIN)/python -m bench page
 
 performance: $(READY) ## docs/performance.md from the saved results
 	@$(BIN)/python -m bench page
