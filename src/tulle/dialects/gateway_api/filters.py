@@ -23,7 +23,6 @@ from tulle.policies.mirror.spec import Mirror
 _WHOLE: Final = 100.0
 _FULL_PATH: Final = "^/.*$"
 _REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 
 
 class Filtered(Struct, frozen=True):
@@ -151,7 +150,7 @@ def _mirror(
 def _cors(found: written.CorsFilter, origin: Origin) -> Cors:
     return Cors(
         allow_origins=tuple(_allowed(text) for text in found.allow_origins),
-        allow_methods=_METHODS if "*" in found.allow_methods else found.allow_methods,
+        allow_methods=found.allow_methods,
         allow_headers=found.allow_headers,
         expose_headers=found.expose_headers,
         max_age_s=found.max_age,
