@@ -36,7 +36,7 @@ def _schema(kind: inspect.Type) -> dict[str, Any]:
     if isinstance(kind, inspect.VarTupleType | inspect.ListType):
         return {"type": "array", "items": _schema(kind.item_type)}
     if isinstance(kind, inspect.LiteralType):
-        return {"type": "string", "enum": list(kind.values)}
+        return {"type": "string", "enum": sorted(kind.values)}
     if isinstance(kind, inspect.AnyType):
         return {"x-kubernetes-preserve-unknown-fields": True}
     return _scalar(kind)
