@@ -26,8 +26,9 @@ from bench import kubernetes_world
 from bench.building import CannotMeasureError, adsload
 from bench.control_process import Line, Sidecars, _end, _free_port
 from bench.figures import median, rounded
+from bench.kubernetes_process import WRITTEN
 from bench.kubernetes_world import PREFIX, Shape
-from bench.machine import ROOT, memory
+from bench.machine import ROOT, cpu_seconds, memory
 from bench.results import Recorder, Row, table
 from tulle.kube.access import Access
 from tulle.kube.errors import KubeError
@@ -37,6 +38,9 @@ START_SECONDS = 120.0
 PROMISED_SECONDS, PROMISED_MIB = 15.0, 400.0
 NAMESPACES = 4
 _SETTLE_S = 2.0
+CHURN = 100.0
+"""Changes of slices per second."""
+_PARTS = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "most": 0.9999}
 
 
 class Process:
@@ -45,15 +49,16 @@ class Process:
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self._process = process
         self.address = address
-        self.read = self._line()
-        self.ready = self._line()
+        self.read = self.line()
+        self.ready = self.line()
 
     @property
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
 
-    def _line(self) -> Line:
+    def line(self) -> Line:
+        """What it says next. Raises CannotMeasureError if it ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -160,6 +165,31 @@ def _unread(number: int) -> tuple[str, dict[str, Any]]:
 _EDITS = {"weight": ("edit", _weight), "endpoint": ("endpoint", _endpoint), "unread": ("noop", _unread)}
 
 
+def measure_churn(kubeconfig: Path, shape: Shape, sidecars: int, seconds: float) -> Row:
+    """One row: how old changes of slices are when they have been pushed, at CHURN of them a second."""
+    recorder = Recorder()
+    key = {"services": shape.services, "sidecars": sidecars, "changesPerSecond": CHURN, "seconds": seconds}
+    with tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
+        place = Path(folder)
+        with control_plane(kubeconfig, place) as plane, _sidecars(plane, sidecars, place) as fleet:
+            fleet.answer()
+            before = cpu_seconds(plane.pid)
+            sent = asyncio.run(
+                _with(kubeconfig, lambda access: kubernetes_world.churn(access, shape, CHURN, seconds, WRITTEN))
+            )
+            lags = plane.line()["lags"]
+            return recorder.row(
+                key,
+                {
+                    "sent": sent,
+                    "seen": len(lags),
+                    "lagSeconds": {name: lags[int(len(lags) * part)] for name, part in _PARTS.items()} if lags else {},
+                    "cpuSeconds": rounded(cpu_seconds(plane.pid) - before),
+                    "memory": memory(plane.pid),
+                },
+            )
+
+
 def measure(kubeconfig: Path, shape: Shape, sidecars: int, repeat: int) -> Row:
     """One row."""
     recorder = Recorder()
@@ -208,7 +238,18 @@ def text(rows: Sequence[Row]) -> str:
     return "\n\n".join(_text(row) for row in rows)
 
 
+def _churned(row: Row) -> str:
+    key, lags = row["key"], row["lagSeconds"]
+    said = ", ".join(f"{name} {lag * 1000:,.0f} ms" for name, lag in lags.items())
+    return (
+        f"{row['sent']:,} changes of slices in {key['seconds']:.0f} s, {row['seen']:,} of them seen one by one; {key['sidecars']} sidecars\n"
+        f"from the write to the push: {said}; {row['cpuSeconds']} CPU-s, most {row['memory']['most']:.0f} MiB"
+    )
+
+
 def _text(row: Row) -> str:
+    if "lagSeconds" in row:
+        return _churned(row)
     key, read, ready = row["key"], row["read"], row["ready"]
     is_kept = ready["seconds"] < PROMISED_SECONDS and ready["peakMiB"] < PROMISED_MIB
     said = [
@@ -250,6 +291,7 @@ def arguments(parser: Any) -> None:
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--sidecars", type=int, default=500)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--churn", type=float, default=0.0, help="instead: change slices for so many seconds")
     parser.add_argument("--keep", action="store_true", help="leave the objects there, for the next time")
 
 
@@ -261,6 +303,8 @@ def run(given: Any) -> list[Row]:
     try:
         made = asyncio.run(_with(given.kubeconfig, lambda access: kubernetes_world.create(access, shape)))
         try:
+            if given.churn:
+                return [measure_churn(given.kubeconfig, shape, given.sidecars, given.churn)]
             return [measure(given.kubeconfig, shape, given.sidecars, given.repeat)]
         finally:
             if not given.keep:

@@ -8,6 +8,7 @@ Namespaces are `PREFIX-0...`: what is deleted is these, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -229,6 +230,37 @@ async def remove(access: Access, shape: Shape, defined: Sequence[str] = ()) -> N
         await _gone(access, _NAMESPACES.path("", place), query)
 
     await _each([f"{PREFIX}-{number}" for number in range(shape.namespaces)], emptied)
+
+
+async def churn(access: Access, shape: Shape, per_second: float, seconds: float, stamp: str) -> int:
+    """Change one slice after the other, an endpoint of it ready or not, at a rate; how many. The last one says `end`."""
+    loop = asyncio.get_running_loop()
+    began, sent = loop.time(), 0
+
+    async def change(number: int, *, is_ready: bool) -> None:
+        document = endpoints(number % shape.services, shape.pods_each)
+        document["endpoints"][0]["conditions"]["ready"] = is_ready
+        document["metadata"]["annotations"] = {stamp: f"{time.time():.4f}"}
+        await _merge(access, document)
+
+    async with asyncio.TaskGroup() as group:
+        while (due := began + sent / per_second) < began + seconds:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            group.create_task(change(sent, is_ready=bool(sent // shape.services % 2)))
+            sent += 1
+    await asyncio.sleep(2)
+    await _merge(access, {**endpoints(0, shape.pods_each), "metadata": {**_placed(0), "annotations": {stamp: "end"}}})
+    return sent
+
+
+def _placed(number: int) -> Object:
+    return {"name": f"s{number}-slice", "namespace": namespace_of(number)}
+
+
+async def _merge(access: Access, document: Object) -> None:
+    metadata = document["metadata"]
+    path = _SLICES.path(metadata["namespace"], metadata["name"])
+    await access.send("PATCH", path, body=msgspec.json.encode(document), content_type="application/merge-patch+json")
 
 
 async def _names(access: Access, resource: Resource) -> set[str]:
