@@ -326,9 +326,10 @@ class ControlPlane:
 
     def _collect(self) -> None:
         self._uncollected = 0
-        self.pushing.has_left = False
+        has_left, self.pushing.has_left = self.pushing.has_left, False
         self.db.collect()
-        trim()
+        if has_left:  # an edit does not pay for it
+            trim()
         self._collected_at = monotonic()
         self._kept_nodes = self.db.node_count
 
