@@ -107,12 +107,15 @@ class Webhook:
         self._serving: asyncio.Task[None] | None = None
 
     def renew(self, certificate: KeyPair) -> None:
-        """Serve another certificate from now on. Raises ssl.SSLError where it does not fit its key."""
+        """Serve another certificate from now on. Raises ssl.SSLError where it does not fit its key; the former stays then."""
         # OpenSSL takes keys from files only; this one is in memory and has no name.
         file = os.memfd_create("certificate", os.MFD_CLOEXEC)
         try:
             os.write(file, certificate.chain + b"\n" + certificate.key)
-            self._context.load_cert_chain(f"/proc/self/fd/{file}")
+            path = f"/proc/self/fd/{file}"
+            # A context that refuses a pair has lost the one it had.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+            self._context.load_cert_chain(path)
         finally:
             os.close(file)
 
