@@ -15,10 +15,13 @@ def manifest(*objects: Object) -> str:
     return "\n---\n".join(json.dumps(found, indent=1) for found in objects) + "\n"
 
 
-def namespace(name: str, *, inject: bool = True) -> Object:
+def namespace(name: str, *, inject: bool = True, annotations: Mapping[str, str] | None = None) -> Object:
     """A namespace, with or without sidecars."""
     labels = {"istio-injection": "enabled"} if inject else {}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    metadata: Object = {"name": name, "labels": labels}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
 
 
 def service(name: str, ns: str, selector: Mapping[str, str] | None, *ports: Object, **spec: Any) -> Object:
@@ -99,10 +102,20 @@ def echo(
     return deployment(f"{app}-{version}", ns, labels, command, *numbers, **settings)
 
 
-def client(name: str, ns: str, *, runs_as: str = "default", inject: bool = True) -> Object:
+def web(app: str, ns: str, version: str = "v1", *, runs_as: str = "default") -> list[Object]:
+    """An echo server of HTTP and the Service before it."""
+    return [
+        echo(app, ns, version, runs_as=runs_as, http=8000),
+        service(app, ns, {"app": app}, port("http", 80, 8000)),
+    ]
+
+
+def client(
+    name: str, ns: str, *, runs_as: str = "default", inject: bool = True, annotations: Mapping[str, str] | None = None
+) -> Object:
     """A resident client; `LocalMesh.client(name)` speaks to it."""
     command = [PYTHON, "@programs@/requester.py", f"/control/{name}.sock"]
-    annotations = {} if inject else {"sidecar.istio.io/inject": "false"}
+    annotations = {**(annotations or {}), **({} if inject else {"sidecar.istio.io/inject": "false"})}
     labels = {"app": name, "version": "v1"}
     volumes = {"/control": "@control@"}
     return deployment(name, ns, labels, command, annotations=annotations, runs_as=runs_as, volumes=volumes)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from certificates import signed_leaf
 from local_mesh import LocalMesh
-from shapes import account, client, echo, ingress, manifest, namespace, port, service
+from shapes import account, client, echo, ingress, manifest, namespace, port, service, web
 from test_security import roots
 
 pytestmark = pytest.mark.mesh
@@ -56,20 +56,13 @@ spec: {mtls: {mode: STRICT}}
 """
 
 
-def deep(name: str, depth: str) -> dict[str, Any]:
-    """A namespace that asks for a depth."""
-    found = namespace(name)
-    found["metadata"]["annotations"] = {"tulle.dev/depth": depth}
-    return found
-
-
 @pytest.fixture(scope="module")
 def mesh() -> Iterator[LocalMesh]:
     objects = [
         *ingress(),
         namespace(NS),
-        deep("whole", "full"),
-        deep("bytes", "l4"),
+        namespace("whole", annotations={"tulle.dev/depth": "full"}),
+        namespace("bytes", annotations={"tulle.dev/depth": "l4"}),
         namespace("street", inject=False),
         account("web", NS),
         client("caller", NS),
@@ -82,10 +75,8 @@ def mesh() -> Iterator[LocalMesh]:
             port("http-mixed", 84, 8003),
         ),
         service("bare", NS, {"app": "web"}, port("http", 80, 8000)),
-        echo("desk", "whole", "desk", http=8000),
-        service("desk", "whole", {"app": "desk"}, port("http", 80, 8000)),
-        echo("pipe", "bytes", "pipe", http=8000),
-        service("pipe", "bytes", {"app": "pipe"}, port("http", 80, 8000)),
+        *web("desk", "whole", "desk"),
+        *web("pipe", "bytes", "pipe"),
     ]  # fmt: skip
     with LocalMesh(manifest(*objects), NO_RETRIES, settings={"depth": "once"}) as mesh:
         yield mesh

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from certificates import self_signed
 from local_mesh import LocalMesh, over_unix
-from shapes import client, echo, manifest, namespace, port, service
+from shapes import client, echo, manifest, namespace, port, service, web
 
 pytestmark = pytest.mark.mesh
 
@@ -95,20 +95,17 @@ spec:
 
 def objects() -> list[dict[str, Any]]:
     """The caller, what it calls, and a Service for every first time."""
-    web = {"app": "web"}
-    eager = client("eager", NS)
-    eager["spec"]["template"]["metadata"]["annotations"]["tulle.dev/discovery"] = "full"
+    chosen = {"app": "web"}
     ports = (port("http", 80, 8000), port("http2-raw", 82, 8002), port("grpc", 83, 8003), port("sniffed", 8080, 8000))
     return [
         namespace(NS),
         client("caller", NS),
-        eager,
+        client("eager", NS, annotations={"tulle.dev/discovery": "full"}),
         echo("web", NS, "one", http=8000, h2c=8002, grpc=8003),
         echo("web", NS, "two", http=8000, h2c=8002, grpc=8003),
-        *(service(name, NS, web, *ports) for name in KINDS),
-        *(service(name, NS, web, port("http", 80, 8000)) for name in (*MANY, *TIMED)),
-        echo("shadow", NS, "shadow", http=8000),
-        service("shadow", NS, {"app": "shadow"}, port("http", 80, 8000)),
+        *(service(name, NS, chosen, *ports) for name in KINDS),
+        *(service(name, NS, chosen, port("http", 80, 8000)) for name in (*MANY, *TIMED)),
+        *web("shadow", NS, "shadow"),
         echo("mail", NS, "mail", tcp=9000, banner=[2525, 8080]),
         # 8080 is a sniffed port of others; here it carries bytes of a server that speaks first
         service("mail", NS, {"app": "mail"}, port("tcp-smtp", 2525), port("tcp-echo", 9000), port("tcp-late", 8080)),

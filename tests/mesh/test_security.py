@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from certificates import new_ca, signed_leaf
 from local_mesh import LocalMesh
-from shapes import INGRESS, account, client, echo, ingress, manifest, namespace, port, service
+from shapes import INGRESS, account, client, ingress, manifest, namespace, web
 
 pytestmark = pytest.mark.mesh
 
@@ -90,12 +90,9 @@ def mesh() -> Iterator[LocalMesh]:
         account("safe", "vault"),
         account("friend", "people"),
         account("stranger", "people"),
-        echo("safe", "vault", "v1", runs_as="safe", http=8000),
-        service("safe", "vault", {"app": "safe"}, port("http", 80, 8000)),
-        echo("other", "vault", "v1", http=8000),
-        service("other", "vault", {"app": "other"}, port("http", 80, 8000)),
-        echo("desk", "lobby", "v1", http=8000),
-        service("desk", "lobby", {"app": "desk"}, port("http", 80, 8000)),
+        *web("safe", "vault", runs_as="safe"),
+        *web("other", "vault"),
+        *web("desk", "lobby"),
         client("friend", "people", runs_as="friend"),
         client("stranger", "people", runs_as="stranger"),
         client("passer-by", "street", inject=False),
