@@ -210,6 +210,7 @@ def down(name: str) -> bool:
         processes.end([found.keeper], grace_s=DOWN_S)
     if (keeper := _keepers.pop(name, None)) is not None:
         keeper.wait(timeout=DOWN_S)
+    (clusters() / f"{name}.log").unlink(missing_ok=True)
     if found is None:
         return False
     if (left := record.read(name)) is not None:
