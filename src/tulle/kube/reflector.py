@@ -282,7 +282,7 @@ class Reflector:
         failure, after_s = Failure.BROKEN, 0.0
         if isinstance(error, Refused):
             failure, after_s = _FAILURES.get(error.status, Failure.BROKEN), error.retry_after_s
-        if failure not in (Failure.GONE, Failure.UNSUITED):
+        if failure is not Failure.GONE:
             self._is_troubled = True
             self._on_trouble(Trouble(failure, error))
         return Failed(failure, _jitter(), after_s)

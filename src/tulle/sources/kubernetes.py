@@ -306,7 +306,7 @@ class KubernetesSource:
         followed.trouble = problem("TUL1005", NOWHERE, kind=followed.resource.kind, place=place, reason=reason)
         if trouble is None:
             followed.trouble = None
-        elif trouble.failure in (Failure.DENIED, Failure.ABSENT):
+        elif trouble.failure in (Failure.DENIED, Failure.ABSENT, Failure.UNSUITED):
             followed.is_settled = True
             self._check_settled()
         self._reported = None
