@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,15 +10,17 @@ from pathlib import Path
 
 import pytest
 from capture_pod import Pod
+from kubelab import builds
 
 MODULE = Path(__file__).resolve().parents[2] / "capture"
 
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    go = shutil.which("go") or "/usr/local/go/bin/go"
-    if not Path(go).exists():
-        pytest.skip("Go is not installed")
+    try:
+        go = builds.go()
+    except builds.UnavailableError as error:
+        pytest.skip(str(error))
     target = tmp_path_factory.mktemp("capture") / "tulle-capture"
     environment = {**os.environ, "CGO_ENABLED": "0"}
     words = [go, "build", "-trimpath", "-ldflags", "-s -w", "-o", str(target), "."]

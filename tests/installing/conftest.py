@@ -3,11 +3,11 @@
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from kubelab import builds
 from kubelab.fixtures import cluster, start_cluster
 
 __all__ = ["cluster", "helm", "start_cluster"]
@@ -18,9 +18,10 @@ LONGEST_S = 1800
 @pytest.fixture(scope="session")
 def helm() -> Path:
     """The program. Skips without Go."""
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if go is None:
-        pytest.skip("Go is needed to build helm (https://go.dev/dl)")
+    try:
+        go = builds.go()
+    except builds.UnavailableError as error:
+        pytest.skip(str(error))
     cache = os.environ.get("TULLE_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'}/tulle"
     key = hashlib.sha256((MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()).hexdigest()[:16]
     target = Path(cache).absolute() / "go" / f"helm-{key}" / "helm"

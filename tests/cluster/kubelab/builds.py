@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from . import toolchain
 from .layout import cache
 from .saying import say
 
@@ -24,7 +24,6 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 LONGEST_S = 45 * 60
 KUBERNETES = "v1.36.3"
 SUITE = "sigs.k8s.io/gateway-api/conformance"
-NEWEST_NEEDED = (1, 26)
 
 
 class UnavailableError(Exception):
@@ -78,7 +77,7 @@ def built(name: str) -> Path:
 
 def module(folder: str, path: str) -> Path:
     """Where Go keeps the source of a module, at the version of `go/<folder>/go.mod`; fetched when it is not there."""
-    line = [_go(), "mod", "download", "-json", path]
+    line = [go(), "mod", "download", "-json", path]
     done = subprocess.run(line, cwd=SOURCES / folder, check=False, capture_output=True, text=True, timeout=300)
     found: dict[str, str] = json.loads(done.stdout or "{}")
     if "Dir" not in found:
@@ -107,22 +106,15 @@ def tree_hash(folders: list[Path], *further: str) -> str:
 
 
 def _key(program: Program) -> str:
-    return tree_hash([program.folder], program.package, *program.flags, _go_version())
+    return tree_hash([program.folder], program.package, *program.flags, toolchain.go_version())
 
 
-def _go() -> str:
-    found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
-    if found is None:
-        raise UnavailableError("Go 1.26 or newer is needed to build Kubernetes (https://go.dev/dl)")
-    return found
-
-
-def _go_version() -> str:
-    text = subprocess.run([_go(), "env", "GOVERSION"], check=True, capture_output=True, text=True).stdout.strip()
-    numbers = text.removeprefix("go").split(".")
-    if tuple(int(number) for number in numbers[:2] if number.isdigit()) < NEWEST_NEEDED:
-        raise UnavailableError(f"Go 1.26 or newer is needed to build Kubernetes; this is {text}")
-    return text
+def go() -> str:
+    """The Go toolchain. Raises UnavailableError."""
+    try:
+        return toolchain.go()
+    except toolchain.NoGoError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def _build(program: Program, target: Path) -> None:
@@ -132,7 +124,7 @@ def _build(program: Program, target: Path) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / program.name
-        line = ["nice", "-n", "5", _go(), "build", *program.flags, "-o", str(made), program.package]
+        line = ["nice", "-n", "5", go(), "build", *program.flags, "-o", str(made), program.package]
         done = subprocess.run(
             line, cwd=program.folder, env=environment, check=False, capture_output=True, text=True, timeout=LONGEST_S
         )
