@@ -86,7 +86,9 @@ def clusters_of(
         if port.protocol is PortProtocol.UDP:
             continue
         is_relayed = _suits(port.protocol, at_gateway) and relays_http(db, found, port.number)
-        made.extend(_cluster(db, found, port, how, subset, is_relayed=is_relayed) for subset in (None, *how.subsets))
+        for subset in (None, *how.subsets):
+            one = _cluster(db, found, port, how, subset, is_relayed=is_relayed)
+            made.append(_as_declared(one) if at_gateway else one)
     return tuple(made)
 
 
@@ -241,6 +243,11 @@ def _http2_asked(policies: tuple[object, ...]) -> bool | None:
 def _suits(protocol: PortProtocol, at_gateway: bool) -> bool:
     """Whether workloads may be sent what a client speaks: browsers speak HTTP/2 to a gateway, a port of `http` may not."""
     return protocol.is_http and not (at_gateway and protocol is PortProtocol.HTTP)
+
+
+def _as_declared(plan: Cluster) -> Cluster:
+    """A gateway does not pass on its clients' HTTP/2: a port that does not declare it may not speak it."""
+    return structs.replace(plan, upstream=Upstream.HTTP1) if plan.upstream is Upstream.SAME else plan
 
 
 def _upstream(protocol: PortProtocol, mesh: MeshTls, http2_asked: bool | None) -> Upstream:
