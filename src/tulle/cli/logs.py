@@ -28,7 +28,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 @click.option("-n", "--namespace", default="", help="Only this namespace.")
 @click.option("-c", "--container", default="", help="Only this container.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
-@click.option("--proxy", is_flag=True, help="The sidecar's access log instead (JSON).")
+@click.option("--proxy", is_flag=True, help="The sidecar's access log instead (JSON): failures, or all.")
 @click.option("--words", is_flag=True, help="With --proxy: lines for people: who, what, verdict, and why it failed.")
 @click.option("--since", default="", metavar="10s", help="Only what was written within this time, to about a second.")
 @click.option("--tail", default=-1, show_default="all", help="Only the last lines of each.")
