@@ -114,7 +114,10 @@ class Statuses:
             resource = self._source.resource(key.group, key.kind)
             wanted = self._wanted(key)
             if resource is not None and wanted is not None:
-                self._writer.status(resource, key.namespace, key.name, _print_of(wanted), _building(wanted))
+                found = self._source.get(key)
+                # one that was deleted and made again says the same and was told nothing yet
+                fingerprint = (found.uid if found is not None else "", _print_of(wanted))
+                self._writer.status(resource, key.namespace, key.name, fingerprint, _building(wanted))
                 self._tell(key, resource)
         self._said = keys
 
