@@ -36,7 +36,6 @@ FEATURES: Final = tuple(
             "HTTPRouteRequestPercentageMirror",
             "HTTPRouteRequestTimeout",
             "HTTPRouteResponseHeaderModification",
-            "HTTPRouteRetry",
             "HTTPRouteSchemeRedirect",
             "ListenerSet",
             "ReferenceGrant",
