@@ -174,7 +174,7 @@ def measure_churn(kubeconfig: Path, shape: Shape, sidecars: int, seconds: float)
         with control_plane(kubeconfig, place) as plane, _sidecars(plane, sidecars, place) as fleet:
             fleet.answer()
             before = cpu_seconds(plane.pid)
-            sent = asyncio.run(
+            sent, took = asyncio.run(
                 _with(kubeconfig, lambda access: kubernetes_world.churn(access, shape, CHURN, seconds, WRITTEN))
             )
             lags = plane.line()["lags"]
@@ -182,6 +182,7 @@ def measure_churn(kubeconfig: Path, shape: Shape, sidecars: int, seconds: float)
                 key,
                 {
                     "sent": sent,
+                    "took": rounded(took),
                     "seen": len(lags),
                     "lagSeconds": {name: lags[int(len(lags) * part)] for name, part in _PARTS.items()} if lags else {},
                     "cpuSeconds": rounded(cpu_seconds(plane.pid) - before),
@@ -242,7 +243,7 @@ def _churned(row: Row) -> str:
     key, lags = row["key"], row["lagSeconds"]
     said = ", ".join(f"{name} {lag * 1000:,.0f} ms" for name, lag in lags.items())
     return (
-        f"{row['sent']:,} changes of slices in {key['seconds']:.0f} s, {row['seen']:,} of them seen one by one; {key['sidecars']} sidecars\n"
+        f"{row['sent']:,} changes of slices in {row['took']} s, {row['seen']:,} of them seen one by one; {key['sidecars']} sidecars\n"
         f"from the write to the push: {said}; {row['cpuSeconds']} CPU-s, most {row['memory']['most']:.0f} MiB"
     )
 

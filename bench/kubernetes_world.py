@@ -232,25 +232,27 @@ async def remove(access: Access, shape: Shape, defined: Sequence[str] = ()) -> N
     await _each([f"{PREFIX}-{number}" for number in range(shape.namespaces)], emptied)
 
 
-async def churn(access: Access, shape: Shape, per_second: float, seconds: float, stamp: str) -> int:
-    """Change one slice after the other, an endpoint of it ready or not, at a rate; how many. The last one says `end`."""
-    loop = asyncio.get_running_loop()
-    began, sent = loop.time(), 0
+async def churn(access: Access, shape: Shape, per_second: float, seconds: float, stamp: str) -> tuple[int, float]:
+    """Change one slice after the other, an endpoint of it ready or not, at a rate; how many, and in how many seconds.
 
-    async def change(number: int, *, is_ready: bool) -> None:
-        document = endpoints(number % shape.services, shape.pods_each)
-        document["endpoints"][0]["conditions"]["ready"] = is_ready
+    It takes longer than asked for where the API does not keep up. The last change says `end`.
+    """
+    loop = asyncio.get_running_loop()
+    count = int(per_second * seconds)
+    began = loop.time()
+
+    async def change(at: int) -> None:
+        await asyncio.sleep(max(0.0, began + at / per_second - loop.time()))
+        document = endpoints(at % shape.services, shape.pods_each)
+        document["endpoints"][0]["conditions"]["ready"] = bool(at // shape.services % 2)
         document["metadata"]["annotations"] = {stamp: f"{time.time():.4f}"}
         await _merge(access, document)
 
-    async with asyncio.TaskGroup() as group:
-        while (due := began + sent / per_second) < began + seconds:
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            group.create_task(change(sent, is_ready=bool(sent // shape.services % 2)))
-            sent += 1
+    await _each(range(count), change)
+    took = loop.time() - began
     await asyncio.sleep(2)
     await _merge(access, {**endpoints(0, shape.pods_each), "metadata": {**_placed(0), "annotations": {stamp: "end"}}})
-    return sent
+    return count, took
 
 
 def _placed(number: int) -> Object:
