@@ -29,7 +29,8 @@ def main() -> int:
     load.add_argument("--name", default="dev")
     load.add_argument("images", nargs="+")
     orders.add_parser("list", help="clusters and images")
-    orders.add_parser("build", help="build what a cluster needs")
+    build = orders.add_parser("build", help="build what a cluster needs; without names all programs")
+    build.add_argument("programs", nargs="*", choices=[*builds.PROGRAMS, []])
     kubectl = orders.add_parser("kubectl", help="kubectl at a cluster")
     kubectl.add_argument("name")
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -59,7 +60,8 @@ def _obey(chosen: argparse.Namespace) -> int:
         line = [str(found.kubernetes), "kubectl", f"--kubeconfig={found.kubeconfig}", *chosen.arguments]
         return subprocess.run(line, check=False).returncode
     elif chosen.order == "build":
-        for name in builds.PROGRAMS:
+        cluster.require()
+        for name in chosen.programs or builds.PROGRAMS:
             print(builds.built(name))
     else:
         _list()
