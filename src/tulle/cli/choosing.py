@@ -42,7 +42,12 @@ class Choice(NamedTuple):
 
     def values(self, **defaults: Any) -> Values:
         """As values: the profile, defaults of the command, then the overlay. Ends the command if they are refused."""
-        return judged(self.profile, defaults, self.overlay())
+        return judged(self.profile, {**defaults, **beside(self.revision)}, self.overlay())
+
+
+def beside(revision: str) -> dict[str, Any]:
+    """What is different for a revision beside others: the gateway, which all of them share, stays whose it is."""
+    return {"ingress": {"enabled": False}} if revision else {}
 
 
 def judged(profile: str, *overlays: dict[str, Any]) -> Values:

@@ -56,7 +56,8 @@ def install(
 ) -> int:
     """Install the mesh into a Kubernetes cluster, or change what is installed.
 
-    Applying again changes what differs. What belongs to others (definitions of Istio's kinds, namespaces) stays as it is.
+    Applying again changes what differs. What belongs to others (definitions of Istio's kinds, namespaces) stays as it is. With --revision
+    the profile's gateway is left out: it is that of all revisions (`--set ingress.enabled=true` takes it over).
     """
     values = choice.values(createNamespace=True)
     overlay = choice.overlay()

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from tulle.cli.choosing import Choice, choosing, judged
+from tulle.cli.choosing import Choice, beside, choosing, judged
 from tulle.cli.install import Duration, run
 from tulle.cli.installations import Revision, chosen_of, revisions
 from tulle.cli.kubeconfig import reaching
@@ -54,7 +54,7 @@ def upgrade(
         profile, overlay = noted or (choice.profile, {})
         taken = choice._replace(profile=choice.profile if is_named else profile, namespace=before.namespace)
         overlay = laid(overlay, choice.overlay())
-        values = judged(taken.profile, {"createNamespace": True}, overlay)
+        values = judged(taken.profile, {"createNamespace": True, **beside(choice.revision)}, overlay)
         say(f"{before.namespace}/{before.name}: {before.version} ({before.image}) to {VERSION}")
         return await run(cluster, taken, values, overlay, steps, is_dry=dry_run, is_sure=yes, wait_s=wait_s)
 

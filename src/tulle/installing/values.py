@@ -4,11 +4,11 @@ Pure. Knows names, ranges and defaults; `control_plane.py`, `webhooks.py` and `g
 The same structure is the chart's `values.yaml` and `values.schema.json`.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from tulle.installing.refusals import refused
@@ -212,17 +212,23 @@ def plain(values: Values) -> dict[str, Any]:
 
 
 def setting(assignment: str) -> dict[str, Any]:
-    """`a.b=1` as an overlay. The value is YAML; `{a,b}` is a list, as for helm and istioctl. Raises RefusedError (TUL1103)."""
+    """`a.b=1` as an overlay. The value is JSON, or else text; `{a,b}` is a list, as for helm. Raises RefusedError (TUL1103)."""
     path, equals, text = assignment.partition("=")
     if not equals or not all(path.split(".")):
         raise refused("TUL1103", assignment=assignment)
-    if text.startswith("{") and text.endswith("}") and ":" not in text:
-        text = f"[{text[1:-1]}]"
-    try:
-        value = yaml.load(text, yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise refused("TUL1103", assignment=assignment) from error
+    value = _value(text, assignment)
     for step in reversed(path.split(".")):
         value = {step: value}
     made: dict[str, Any] = value
     return made
+
+
+def _value(text: str, assignment: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        if text.startswith("{") and text.endswith("}"):
+            return [_value(item, assignment) for item in text[1:-1].split(",")]
+        if text[:1] in ("{", "[", '"'):
+            raise refused("TUL1103", assignment=assignment) from None
+        return text
