@@ -8,6 +8,7 @@ What an asked name means is `ondemand`'s. Decision 0008.
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -18,7 +19,7 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import namespaces, service, services_in
 from tulle.dialects.routing import route_set
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import PortProtocol, Resolution
 from tulle.model.keys import ServiceKey
 
@@ -30,6 +31,7 @@ STREAMS = "tcp|"
 _AROUND = {4: 16, 6: 112}
 """How wide a range is taken around an address where nobody says which ranges are the mesh's, by IP version."""
 _LONGEST_NAME = 64
+_SLICES = 64
 
 
 class Asked(NamedTuple):
@@ -129,15 +131,30 @@ def owners(db: Database, cluster: str) -> Mapping[str, tuple[ServiceKey, ...]]:
 
 
 @query
-def owners_at(db: Database, cluster: str, address: str) -> tuple[ServiceKey, ...]:
-    """The services at one address."""
-    return owners(db, cluster).get(address, ())
+def _owners_by_slice(db: Database, cluster: str) -> tuple[Mapping[str, tuple[ServiceKey, ...]], ...]:
+    """The services at each address that are asked for by it, as far as addresses decide, in slices."""
+    found: tuple[dict[str, tuple[ServiceKey, ...]], ...] = tuple({} for _ in range(_SLICES))
+    by_address = keyable(db, cluster)
+    for address, keys in owners(db, cluster).items():
+        if kept := tuple(key for key in keys if key in by_address):
+            found[_slice_of(address)][address] = kept
+    return found
+
+
+@gate
+def _owners_in(db: Database, cluster: str, at: int) -> Mapping[str, tuple[ServiceKey, ...]]:
+    """One slice: who asks for an address does not even look when a service comes to an address of another slice."""
+    return _owners_by_slice(db, cluster)[at]
 
 
 @query
-def is_keyable(db: Database, key: ServiceKey) -> bool:
-    """Whether one service is asked for by its addresses, as far as addresses decide."""
-    return key in keyable(db, key.cluster)
+def owners_at(db: Database, cluster: str, address: str) -> tuple[ServiceKey, ...]:
+    """The services at one address that are asked for by it, as far as addresses decide."""
+    return _owners_in(db, cluster, _slice_of(address)).get(address, ())
+
+
+def _slice_of(address: str) -> int:
+    return crc32(address.encode()) % _SLICES
 
 
 @query
@@ -147,7 +164,7 @@ def owner_of(db: Database, view: OutboundView, address: str, port: int) -> tuple
     Rests on what is at the address alone: the services that come and go elsewhere are cut off.
     """
     for key in owners_at(db, view.cluster, address):
-        is_seen = service_of(db, view.cluster, view.namespace, key.host) == key and is_keyable(db, key)
+        is_seen = service_of(db, view.cluster, view.namespace, key.host) == key
         found = service(db, key) if is_seen else None
         for declared in found.ports if found else ():
             if declared.number == port and _is_by_address(db, view.cluster, view.namespace, key, declared.protocol):
@@ -162,9 +179,9 @@ def split(db: Database, cluster: str, namespace: str) -> Split:
     pushed: dict[int, tuple[tuple[ServiceKey, PortProtocol], ...]] = {}
     uses: dict[int, PortUse] = {}
     for number, found in whole.ports.items():
-        asked_for = [one for one in found if one[0] in by_address and _is_by_address(db, cluster, namespace, *one)]
+        asked_for = {one for one in found if one[0] in by_address and _is_by_address(db, cluster, namespace, *one)}
         by_name = {one for one in asked_for if one[0] in elsewhere and (one[1].is_http or one[1].is_tls)}
-        kept = tuple(one for one in found if one in by_name or one not in set(asked_for))
+        kept = tuple(one for one in found if one in by_name or one not in asked_for)
         if kept:
             pushed[number] = kept
         protocols = {protocol for _, protocol in asked_for}
@@ -179,19 +196,19 @@ def split(db: Database, cluster: str, namespace: str) -> Split:
     return Split(ServiceTable(hosts, pushed, wildcards, places), uses)
 
 
-@query
+@gate
 def pushed_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
     """Services of which on-demand sidecars of a namespace hold everything."""
     return split(db, cluster, namespace).pushed
 
 
-@query
+@gate
 def http_port(db: Database, cluster: str, namespace: str, port: int) -> PortUse | None:
     """How a port is used by services that are asked for; None where none of them may speak HTTP."""
     return split(db, cluster, namespace).http_ports.get(port)
 
 
-@query
+@gate
 def http_ports_asked(db: Database, cluster: str, namespace: str) -> tuple[tuple[int, PortUse], ...]:
     """Every port at which somebody who is asked for may speak HTTP."""
     return tuple(sorted(split(db, cluster, namespace).http_ports.items()))

@@ -140,13 +140,13 @@ def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
     )
 
 
-@query
+@gate
 def service_of(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
     """The service that clients of a namespace call by exactly this host. Cuts off what happens to others."""
     return service_table(db, cluster, namespace).hosts.get(host)
 
 
-@query
+@gate
 def service_found(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
     """The same, by the longest wildcard too."""
     return service_table(db, cluster, namespace).find(host)
