@@ -12,6 +12,7 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.kubernetes import endpoints, service, workloads_selected
+from tulle.dialects.routing import is_called_by_grpc
 from tulle.engine import Database, gate, query
 from tulle.model.intent import (
     ClientTls,
@@ -88,7 +89,7 @@ def clusters_of(
         is_relayed = _suits(port.protocol, at_gateway) and relays_http(db, found, port.number)
         for subset in (None, *how.subsets):
             one = _cluster(db, found, port, how, subset, is_relayed=is_relayed)
-            made.append(_as_declared(one) if at_gateway else one)
+            made.append(_as_declared(db, one, key, port.number) if at_gateway else one)
     return tuple(made)
 
 
@@ -245,9 +246,12 @@ def _suits(protocol: PortProtocol, at_gateway: bool) -> bool:
     return protocol.is_http and not (at_gateway and protocol is PortProtocol.HTTP)
 
 
-def _as_declared(plan: Cluster) -> Cluster:
-    """A gateway does not pass on its clients' HTTP/2: a port that does not declare it may not speak it."""
-    return structs.replace(plan, upstream=Upstream.HTTP1) if plan.upstream is Upstream.SAME else plan
+def _as_declared(db: Database, plan: Cluster, key: ServiceKey, port: int) -> Cluster:
+    """A gateway does not pass on its clients' HTTP/2: a port that does not declare it may not speak it, unless gRPC goes there."""
+    if plan.upstream is not Upstream.SAME:
+        return plan
+    is_grpc = is_called_by_grpc(db, key.cluster, key.host, port)
+    return structs.replace(plan, upstream=Upstream.HTTP2 if is_grpc else Upstream.HTTP1)
 
 
 def _upstream(protocol: PortProtocol, mesh: MeshTls, http2_asked: bool | None) -> Upstream:

@@ -5,7 +5,7 @@ from tulle.dialects.gateway_api import route_sets as standard
 from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.istio import gateway as istio_gateways
 from tulle.dialects.istio import virtual_service as istio
-from tulle.engine import Database
+from tulle.engine import Database, query
 from tulle.model.intent import Gateway, RouteSet
 from tulle.model.keys import ObjectKey
 
@@ -18,6 +18,12 @@ def route_set(db: Database, key: ObjectKey) -> RouteSet | None:
 def route_sets_in(db: Database, cluster: str, namespace: str) -> tuple[RouteSet, ...]:
     """The route sets of a namespace: Istio's, then the Gateway API's, each oldest first."""
     return (*istio.route_sets_in(db, cluster, namespace), *standard.route_sets_in(db, cluster, namespace))
+
+
+@query
+def is_called_by_grpc(db: Database, cluster: str, host: str, port: int) -> bool:
+    """Whether a route of gRPC leads to a port, which then speaks HTTP/2 whatever it declares. Cuts off other routes."""
+    return (host, port) in standard.called_by_grpc(db, cluster)
 
 
 def gateways(db: Database, cluster: str) -> tuple[Gateway, ...]:

@@ -12,11 +12,11 @@ from tulle.dialects.gateway_api.http_rules import Rule, grpc_rule, http_rule
 from tulle.dialects.gateway_api.listeners import Verdict
 from tulle.dialects.gateway_api.names import ANY_HOST, ROUTE_KINDS, host_of
 from tulle.dialects.gateway_api.schema import GROUP
-from tulle.dialects.inputs import by_namespace, objects, settings
+from tulle.dialects.inputs import by_kind, by_namespace, objects, settings
 from tulle.dialects.istio.names import MESH
 from tulle.dialects.kubernetes.services import service_host
 from tulle.engine import Database, query
-from tulle.model.intent import Parent, RouteSet, TcpMatch, TcpRule
+from tulle.model.intent import Forward, Parent, RouteSet, TcpMatch, TcpRule
 from tulle.model.keys import ObjectKey
 from tulle.model.origin import Origin
 
@@ -62,6 +62,17 @@ def _stream(db: Database, key: ObjectKey, rule: written.StreamRule, origin: Orig
         target_of(db, key, ref, (), origin.at("backendRefs", index)) for index, ref in enumerate(rule.backend_refs)
     )
     return TcpRule((), tuple(one for one in targets if one.weight), origin)
+
+
+@query
+def called_by_grpc(db: Database, cluster: str) -> frozenset[tuple[str, int | None]]:
+    """Hosts and ports that GRPCRoutes lead to. Fan-in of GRPCRoutes alone."""
+    keys = (key for key in by_kind(db, (cluster, "GRPCRoute")) if key.group == GROUP)
+    rules = (rule for key in keys if (found := route_set(db, key)) is not None for rule in found.http)
+    actions = (rule.action for rule in rules)
+    return frozenset(
+        (target.host, target.port) for action in actions if isinstance(action, Forward) for target in action.targets
+    )
 
 
 @query
