@@ -63,7 +63,8 @@ def test_most_codes_of_manifests_have_a_manifest() -> None:
     shown |= {code for path in here.glob("*.py") for code in CODE.findall(path.read_text(encoding="utf-8"))}
     shown |= {
         code
-        for path in (here.parent / "dialects_kubernetes").rglob("*")
+        for folder in ("dialects_kubernetes", "dialects_gateway")
+        for path in (here.parent / folder).rglob("*")
         if path.suffix in (".py", ".yaml", ".txt")
         for code in CODE.findall(path.read_text(encoding="utf-8"))
     }
