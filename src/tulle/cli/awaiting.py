@@ -39,12 +39,9 @@ async def established(cluster: Cluster, names: Sequence[str], seconds: float) ->
     missing = set(names)
 
     async def served() -> bool:
-        for name in sorted(missing):
-            found = await cluster.read(DEFINITIONS, name)
-            if found is None or not _has(found, "Established"):
-                return False
-            missing.discard(name)
-        return True
+        found = await cluster.listed(DEFINITIONS)
+        missing.difference_update(one["metadata"]["name"] for one in found if _has(one, "Established"))
+        return not missing
 
     if not await until(served, seconds):
         reason = f"{', '.join(sorted(missing))} not established"

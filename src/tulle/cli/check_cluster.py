@@ -12,7 +12,15 @@ from typing import Final
 from tulle.cli.awaiting import progress, trouble
 from tulle.cli.check import Category, Finding, Result
 from tulle.cli.installations import INJECTORS, Revision, is_ours, revisions, sidecars, tags, users
-from tulle.cli.judging import elsewhere, missing_rights, old_nodes, other_injectors, other_kinds, too_old
+from tulle.cli.judging import (
+    as_far_as_allowed,
+    elsewhere,
+    missing_rights,
+    old_nodes,
+    other_injectors,
+    other_kinds,
+    too_old,
+)
 from tulle.cli.reaching import Cluster, Json, in_cluster
 from tulle.installing.installation import NAMESPACE, Request, objects
 from tulle.installing.naming import INSTALL, REVISION
@@ -70,7 +78,7 @@ async def before(cluster: Cluster) -> Category:
 
 
 async def _findings(sentence: str, source: AsyncIterator[Problem]) -> list[Finding]:
-    found = [_finding(sentence, one) async for one in source]
+    found = [_finding(sentence, one) async for one in as_far_as_allowed(source)]
     return found or [Finding(sentence)]
 
 

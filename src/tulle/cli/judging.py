@@ -6,12 +6,14 @@ Reads only; findings are problems of the catalogue. Used before an install and b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from http import HTTPStatus
 from typing import Final
 
 from tulle.cli.installations import INJECTORS, Revision, is_ours, revisions
 from tulle.cli.reaching import Cluster, Json, Review, together
 from tulle.installing.naming import DEFAULT
 from tulle.kube.discovery import Resource
+from tulle.kube.errors import Refused
 from tulle.model.problems import NOWHERE, Problem, problem
 
 LEAST: Final = (1, 30)
@@ -34,8 +36,19 @@ async def judged(cluster: Cluster, objects: Sequence[Json], namespace: str, revi
             other_injectors(cluster, revision),
             elsewhere(cluster, namespace, revision),
         )
-        async for found in source
+        async for found in as_far_as_allowed(source)
     ]
+
+
+async def as_far_as_allowed(source: AsyncIterator[Problem]) -> AsyncIterator[Problem]:
+    """What is found; where we may not even look, that (TUL1106)."""
+    try:
+        async for found in source:
+            yield found
+    except Refused as refused:
+        if refused.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise
+        yield problem("TUL1106", NOWHERE, verb="look", what=f"here: {refused.message}")
 
 
 async def too_old(cluster: Cluster) -> AsyncIterator[Problem]:

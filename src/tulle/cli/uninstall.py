@@ -12,6 +12,7 @@ import click
 from tulle.cli.awaiting import until
 from tulle.cli.install import Duration
 from tulle.cli.installations import (
+    PART,
     Revision,
     belongings,
     foreign,
@@ -191,11 +192,9 @@ class Removal:
 
         async def gone() -> bool:
             kinds = {(one["apiVersion"], one["kind"]): one for one in left.values()}
-            there: set[str] = set()
-            for one in kinds.values():
-                resource = cluster.resource(one)
-                if resource is not None:
-                    there |= {item["metadata"]["uid"] for item in await cluster.listed(resource)}
+            resources = [resource for one in kinds.values() if (resource := cluster.resource(one)) is not None]
+            lists = await together((lambda one=one: cluster.listed(one, PART)) for one in resources)  # type: ignore[misc]
+            there = {item["metadata"]["uid"] for items in lists for item in items}
             for uid in set(left) - there:
                 del left[uid]
             told(f"{len(doomed) - len(left)} of {len(doomed)}")
