@@ -236,9 +236,8 @@ async def _as_account(cluster: Cluster, place: Place, tmp_path: Path) -> Access:
 
 
 async def test_secrets_are_read_where_it_is_said_with_a_right_for_that_place(
-    cluster: Cluster, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, access: Access, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tulle.kube.following.DENIED_S", 1.0)
     async with place_in(access) as place, place_in(access) as other:
         for one in (place, other):
             await one.post(one.path("secrets"), {"metadata": {"name": "key"}, "stringData": {"k": "v"}})

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 FIRST_S = 0.2
 MOST_S = 5.0
 """Longest wait after a broken connection: an API server that is back is noticed within it."""
-DENIED_S = 30.0
-"""Wait where a right is missing; it may be granted."""
+DENIED_S = (1.0, 30.0)
+"""Wait where a right is missing, at first and at most: it may be granted in a moment, as ours to a gateway's Secrets is."""
 QUICK_S = 1.0
 """A watch that ends sooner, having said nothing, counts as a failure: some proxy between us and the API closes it."""
 _DOUBLINGS = 8
@@ -165,7 +165,6 @@ def _failed(state: Following, event: Failed) -> Stepped:
         state = replace(state, is_reading=True, version="")
         if is_first:
             return _resumed(state)
-    if event.failure is Failure.DENIED:
-        return state, (Sleep(DENIED_S * (0.5 + event.jitter / 2)),)
-    wait_s = min(FIRST_S * 2 ** (state.failures - 1), MOST_S) * (0.5 + event.jitter / 2)
+    first_s, most_s = DENIED_S if event.failure is Failure.DENIED else (FIRST_S, MOST_S)
+    wait_s = min(first_s * 2 ** (state.failures - 1), most_s) * (0.5 + event.jitter / 2)
     return state, (Sleep(max(wait_s, event.after_s)),)
