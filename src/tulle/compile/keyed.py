@@ -6,6 +6,7 @@ What an asked name means is `ondemand`'s. Decision 0008.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from zlib import crc32
@@ -32,6 +33,7 @@ _AROUND = {4: 16, 6: 112}
 """How wide a range is taken around an address where nobody says which ranges are the mesh's, by IP version."""
 _LONGEST_NAME = 64
 _SLICES = 64
+_MOST_PARSED = 1 << 16
 
 
 class Asked(NamedTuple):
@@ -78,6 +80,7 @@ class Split(Struct, frozen=True):
     """Ports that speak HTTP, or may, at addresses that are asked for."""
 
 
+@lru_cache(maxsize=_MOST_PARSED)
 def parse(name: str) -> Asked | None:
     """The address and port of a name; None for any name an on-demand sidecar does not ask for. Names have one spelling."""
     if len(name) > _LONGEST_NAME:

@@ -260,8 +260,10 @@ def _streams(names: Names) -> list[str]:
     return sorted(name for name in names if not name.startswith(f"{TABLE}/"))
 
 
-def _destinations(db: Database, view: OutboundView, names: Names) -> Iterator[tuple[Resource, Cluster]]:
+@query
+def _destinations(db: Database, view: OutboundView, names: Names) -> tuple[tuple[Resource, Cluster], ...]:
     """Every cluster of a service that something leads to, once."""
+    made: list[tuple[Resource, Cluster]] = []
     found = dict.fromkeys(_pushed_clusters(db, view))
     for piece in _known_pieces(db, view, names):
         found.update(dict.fromkeys(piece.clusters))
@@ -269,7 +271,8 @@ def _destinations(db: Database, view: OutboundView, names: Names) -> Iterator[tu
         parts = parse_cluster(name)
         key = service_of(db, view.cluster, view.namespace, parts.host) if parts else None
         if key is not None:
-            yield from _named_cluster(db, key, destinations_for(db, view, key), name)
+            made += _named_cluster(db, key, destinations_for(db, view, key), name)
+    return tuple(made)
 
 
 @query
