@@ -73,6 +73,38 @@ def test_a_sidecar_is_what_runs_or_what_would_be_injected():
     assert gateway.is_gateway
 
 
+def test_on_a_node_a_pod_is_what_runs():
+    """Its namespace got the label later, or the webhook was away: peers must not speak mTLS to it."""
+    namespace = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio-injection: enabled}}}"
+    bound = pod("a", "10.0.0.1").replace("spec: {", "spec: {nodeName: n1, ")
+    assert not found(bound, namespace).has_sidecar
+    assert found(
+        bound.replace("containers: [", "initContainers: [{name: istio-proxy}], containers: ["), namespace
+    ).has_sidecar
+    gateway = pod("a", "10.0.0.1", extra=", annotations: {inject.istio.io/templates: gateway}")
+    assert not found(gateway.replace("spec: {", "spec: {nodeName: n1, ")).is_gateway
+
+
+@pytest.mark.parametrize(
+    ("namespace", "labels", "revisions", "role"),
+    [
+        (ON, {}, {"default"}, Role.SIDECAR),
+        (ON, {}, {"canary"}, Role.NONE),
+        (ON, {"istio.io/rev": "canary"}, {"canary"}, Role.NONE),
+        ({"istio.io/rev": "canary"}, {}, {"canary"}, Role.SIDECAR),
+        ({"istio.io/rev": "canary"}, {"istio.io/rev": "stable"}, {"canary"}, Role.SIDECAR),
+        ({"istio.io/rev": "prod"}, {}, {"1-2", "prod"}, Role.SIDECAR),
+        ({"istio.io/rev": "prod"}, {}, {"default"}, Role.NONE),
+        ({**ON, "istio.io/rev": "prod"}, {}, {"prod"}, Role.NONE),
+        ({}, YES, {"default"}, Role.SIDECAR),
+        ({}, YES, {"canary"}, Role.NONE),
+        ({}, {**YES, "istio.io/rev": "canary"}, {"canary"}, Role.SIDECAR),
+    ],
+)
+def test_revisions(namespace, labels, revisions, role):
+    assert injects(namespace, labels, {}, revisions=revisions).role is role
+
+
 def test_locality():
     assert found(pod("a", "10.0.0.1", labels="istio-locality: eu.eu-1.rack")).locality == "eu/eu-1/rack"
     both = "topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: eu-1"

@@ -16,7 +16,15 @@ from msgspec import Struct
 
 from tulle.compile.envoy.cluster_bootstrap import Probe, root_resource
 from tulle.dialects.canonical import canonical_revision, canonical_service
-from tulle.dialects.kubernetes.injection import INJECTED, RUNNING, SIDECAR_CONTAINER, Injection, Role, injects
+from tulle.dialects.kubernetes.injection import (
+    INJECTED,
+    RUNNING,
+    SIDECAR_CONTAINER,
+    TEMPLATES,
+    Injection,
+    Role,
+    injects,
+)
 from tulle.dialects.kubernetes.pods import owner_of
 from tulle.dialects.kubernetes.schema import Pod
 from tulle.injecting.containers import (
@@ -229,6 +237,9 @@ def _tell(metadata: Json, subject: Subject, fresh: _Fresh, settings: InjectionSe
     annotations = dict(metadata.get("annotations") or {})
     annotations[INJECTED] = json.dumps(status, separators=(",", ":"))
     annotations[RUNNING] = "true"
+    if subject.is_gateway:
+        # Its image was the other sign of it.
+        annotations.setdefault(TEMPLATES, "gateway")
     annotations[ROOT_ANNOTATION] = root_resource(settings.control_plane)
     annotations.setdefault("kubectl.kubernetes.io/default-container", _first_of(fresh.spec))
     if CAPTURE_CONTAINER in fresh.added and settings.capture == "cni":

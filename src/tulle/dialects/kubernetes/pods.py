@@ -95,10 +95,16 @@ def workload_of(key: ObjectKey, found: Object, namespace_labels: Labels) -> Work
 
 
 def role_of(pod: Pod, labels: dict[str, str], annotations: dict[str, str], namespace_labels: dict[str, str]) -> Role:
-    """What the pod's proxy is: what runs where that is known, otherwise what injection would do."""
+    """What the pod's proxy is: what runs where that is known, otherwise what injection would do.
+
+    On a node a pod is as it will stay: a label that its namespace got later, or a webhook that was away, gives it no proxy.
+    """
     containers = (*pod.spec.containers, *(pod.spec.init_containers or ()))
     running = annotations.get(RUNNING, "").lower()
     if running == "false":
+        return Role.NONE
+    runs = running == "true" or INJECTED in annotations or any(one.name == SIDECAR_CONTAINER for one in containers)
+    if pod.spec.node_name and not runs:
         return Role.NONE
     meant = injects(
         namespace_labels,
@@ -109,7 +115,6 @@ def role_of(pod: Pod, labels: dict[str, str], annotations: dict[str, str], names
     ).role
     if meant is not Role.NONE:
         return meant
-    runs = running == "true" or INJECTED in annotations or any(one.name == SIDECAR_CONTAINER for one in containers)
     return Role.SIDECAR if runs else Role.NONE
 
 

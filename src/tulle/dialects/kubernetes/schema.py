@@ -93,6 +93,8 @@ class PodSpec(Wire, frozen=True):
     service_account_name: str = ""
     """Empty: `default`."""
     host_network: bool = False
+    node_name: str = ""
+    """Empty until it is scheduled, and where there are no nodes."""
 
 
 class PodCondition(Wire, frozen=True):

@@ -1,0 +1,248 @@
+"""Injected pods in a real cluster: probes under STRICT, Jobs, init containers with the network, drain, capture by the CNI plugin."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kubelab import nodes
+from kubelab.cluster import Cluster
+
+pytestmark = pytest.mark.cluster
+
+SPACES = ("injected", "quiet", "plain")
+SYSTEM = "tulle-system"
+INSTALL = (
+    "--profile=minimal",
+    "--set=image.tag=dev",
+    "--set=controlPlane.autoscaling.enabled=false",
+    "--set=controlPlane.replicas=1",
+)
+PATIENCE_S = 180.0
+WORKLOADS = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: NS}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: NS}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: NS}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web, version: v1}}
+    spec:
+      initContainers:
+      - name: asks
+        image: tulle/test:dev
+        command: [curl, -sk, -m, "10", --retry, "3", -o, /dev/null, "https://kubernetes.default.svc/version"]
+      containers:
+      - name: web
+        image: tulle/test:dev
+        command: [sh, -c, "httpd -p 8080 -h /var/www; exec sleep 100000"]
+        ports: [{name: http, containerPort: 8080}]
+        startupProbe: {httpGet: {path: /index.html, port: http}, periodSeconds: 1, failureThreshold: 30}
+        readinessProbe: {httpGet: {path: /index.html, port: 8080}, periodSeconds: 2}
+        livenessProbe: {tcpSocket: {port: http}, periodSeconds: 2}
+      - name: other
+        image: tulle/test:dev
+        command: [httpd, -f, -p, "5432", -h, /var/www]
+        startupProbe: {tcpSocket: {port: 5432}, periodSeconds: 1, failureThreshold: 30}
+        livenessProbe: {exec: {command: ["true"]}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: ill, namespace: NS}
+spec:
+  selector: {matchLabels: {app: ill}}
+  template:
+    metadata: {labels: {app: ill}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: ill
+        image: tulle/test:dev
+        command: [sleep, "100000"]
+        readinessProbe: {tcpSocket: {port: 5433}, periodSeconds: 1}
+"""
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once, namespace: NS}
+spec:
+  backoffLimit: 0
+  template:
+    metadata: {labels: {app: once}}
+    spec:
+      restartPolicy: Never
+      containers: [{name: once, image: tulle/test:dev, command: [curl, -sf, -m, "10", "http://web/index.html"]}]
+"""
+AGENT = f"""
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {{name: tulle-cni, namespace: kube-system}}
+spec:
+  selector: {{matchLabels: {{app: tulle-cni}}}}
+  template:
+    metadata: {{labels: {{app: tulle-cni}}}}
+    spec:
+      containers:
+      - name: install
+        image: tulle/capture:dev
+        args: [install-cni]
+        securityContext: {{runAsUser: 0, readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+        volumeMounts: [{{name: bin, mountPath: /host/opt/cni/bin}}, {{name: net, mountPath: /host/etc/cni/net.d}}]
+      volumes: [{{name: bin, hostPath: {{path: {nodes.CNI_PROGRAMS}}}}}, {{name: net, hostPath: {{path: FOLDER}}}}]
+"""
+
+
+def tulle(cluster: Cluster, *words: str, text: str | None = None) -> str:
+    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
+    words = (sys.executable, "-m", "tulle", *words)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, input=text, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def until(what: str, holds: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.5)
+    return pytest.fail(f"{what}: not within {PATIENCE_S:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def mesh(cluster: Cluster) -> Iterator[Cluster]:
+    cluster.load("control-plane", "proxy", "capture", "test")
+    tulle(cluster, "install", *INSTALL, "--wait=240s", "--yes")
+    try:
+        for name, labels in (("injected", "istio-injection: enabled"), ("plain", "of: nobody")):
+            cluster.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}")
+        cluster.apply(WORKLOADS.replace("NS", "injected"))
+        cluster.apply(
+            "{apiVersion: v1, kind: Pod, metadata: {name: caller, namespace: plain}, spec: {terminationGracePeriodSeconds: 0,"
+            ' containers: [{name: caller, image: "tulle/test:dev", command: [sleep, "100000"]}]}}'
+        )
+        cluster.wait("--for=condition=Available", "deploy/web", "-n", "injected", limit_s=PATIENCE_S)
+        cluster.wait("--for=condition=Ready", "pod/caller", "-n", "plain", limit_s=PATIENCE_S)
+        yield cluster
+    finally:
+        cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
+        tulle(cluster, "uninstall", "--purge", "--yes")
+
+
+def pod_of(cluster: Cluster, app: str, space: str = "injected") -> dict[str, Any]:
+    found = cluster.get("pods", "-n", space, "-l", f"app={app}")["items"]
+    return next(one for one in found if "deletionTimestamp" not in one["metadata"])
+
+
+def state_of(pod: dict[str, Any], container: str) -> dict[str, Any]:
+    return next(one for one in pod["status"]["containerStatuses"] if one["name"] == container)
+
+
+def test_probes_answer_while_the_port_is_strict(mesh: Cluster) -> None:
+    pod = pod_of(mesh, "web")
+    address = pod["status"]["podIP"]
+    refused = mesh.kubectl(
+        "exec", "-n", "plain", "caller", "--", "sh", "-c", f"curl -s -m 5 http://{address}:8080/; echo ended $?"
+    )
+    assert refused.strip() in ("ended 56", "ended 52"), "plaintext from outside of the mesh is reset"
+    for container in ("web", "other"):
+        assert state_of(pod, container)["ready"], container
+    probes = {one["name"]: one for one in pod["spec"]["containers"]}
+    assert probes["web"]["readinessProbe"]["httpGet"]["port"] == 15020
+    assert "exec" in probes["other"]["livenessProbe"]
+
+
+def test_a_port_where_nobody_listens_is_not_ready(mesh: Cluster) -> None:
+    def refused() -> bool:
+        events = mesh.get("events", "-n", "injected", "--field-selector=reason=Unhealthy")["items"]
+        return any(
+            one["involvedObject"]["name"].startswith("ill-")
+            and "Readiness" in one["message"]
+            and "503" in one["message"]
+            for one in events
+        )
+
+    until("the kubelet is told", refused)
+    assert not state_of(pod_of(mesh, "ill"), "ill")["ready"]
+
+
+def test_a_workload_that_serves_no_more_is_restarted(mesh: Cluster) -> None:
+    """The liveness probe is TCP: the proxy's answer fails when the workload's port does."""
+    name = pod_of(mesh, "web")["metadata"]["name"]
+    mesh.kubectl("exec", "-n", "injected", name, "-c", "web", "--", "killall", "httpd")
+    until("restarted", lambda: state_of(pod_of(mesh, "web"), "web")["restartCount"] >= 1)
+    until("ready again", lambda: state_of(pod_of(mesh, "web"), "web")["ready"])
+
+
+def test_a_job_ends_with_its_sidecar(mesh: Cluster) -> None:
+    mesh.apply(JOB.replace("NS", "injected"))
+    mesh.wait("--for=condition=Complete", "job/once", "-n", "injected", limit_s=PATIENCE_S)
+    [pod] = mesh.get("pods", "-n", "injected", "-l", "app=once")["items"]
+    assert pod["status"]["phase"] == "Succeeded"
+    beside = {one["name"]: one for one in pod["status"]["initContainerStatuses"]}
+    assert "terminated" in beside["istio-proxy"]["state"]
+    assert mesh.kubectl("logs", "-n", "injected", pod["metadata"]["name"], "-c", "once").strip() == "ok"
+
+
+def test_one_that_was_told_to_end_still_answers(mesh: Cluster) -> None:
+    """Peers that have not heard yet are served while the workload sleeps before its end."""
+    pod = pod_of(mesh, "web")
+    mesh.kubectl("delete", "pod", "-n", "injected", pod["metadata"]["name"], "--wait=false")
+    time.sleep(2)
+    probe = ["curl", "-s", "-m", "5", f"http://{pod['status']['podIP']}:15020/app-health/web/readyz"]
+    assert mesh.kubectl("exec", "-n", "plain", "caller", "--", *probe).strip() == "ok"
+    mesh.wait("--for=condition=Available", "deploy/web", "-n", "injected", limit_s=PATIENCE_S)
+
+
+def test_the_token_is_the_proxys_alone(mesh: Cluster) -> None:
+    pod = pod_of(mesh, "web")["metadata"]["name"]
+    seen = mesh.kubectl(
+        "exec", "-n", "injected", pod, "-c", "web", "--", "sh", "-c", "ls /var/run/secrets /run/tulle 2>&1; true"
+    )
+    assert "tulle.dev" not in seen
+    assert "envoy" not in seen
+
+
+def test_capture_by_the_plugin_needs_no_right_in_the_pod(mesh: Cluster) -> None:
+    """In a namespace that forbids NET_ADMIN. A pod made while the plugin is not there does not start."""
+    labels = "{pod-security.kubernetes.io/enforce: baseline}"
+    mesh.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: quiet, labels: {labels}}}}}")
+    manifests = tulle(mesh, "inject", "-f", "-", "--capture=cni", text=WORKLOADS.replace("NS", "quiet"))
+    mesh.apply(manifests)
+    until("the pod is held back", lambda: "not captured" in str(_ended(mesh)))
+    folder = nodes_folder(mesh)
+    mesh.apply(AGENT.replace("FOLDER", folder))
+    try:
+        mesh.kubectl("rollout", "status", "-n", "kube-system", "ds/tulle-cni", "--timeout=120s", limit_s=130)
+        until("chained", lambda: "plugin chained" in mesh.kubectl("logs", "-n", "kube-system", "ds/tulle-cni"))
+        mesh.kubectl("delete", "pods", "-n", "quiet", "--all", "--wait=false")
+        mesh.wait("--for=condition=Available", "deploy/web", "-n", "quiet", limit_s=PATIENCE_S)
+        address = pod_of(mesh, "web", "quiet")["status"]["podIP"]
+        refused = mesh.kubectl(
+            "exec", "-n", "plain", "caller", "--", "sh", "-c", f"curl -s -m 5 http://{address}:8080/; echo ended $?"
+        )
+        assert refused.strip() in ("ended 56", "ended 52")
+    finally:
+        mesh.kubectl("delete", "ds", "-n", "kube-system", "tulle-cni", "--wait=true", limit_s=90)
+
+
+def _ended(cluster: Cluster) -> list[Any]:
+    pods = cluster.get("pods", "-n", "quiet", "-l", "app=web")["items"]
+    return [one.get("lastState") for pod in pods for one in pod["status"].get("initContainerStatuses", [])]
+
+
+def nodes_folder(cluster: Cluster) -> str:
+    """Where the node's container runtime reads its networks."""
+    return str(cluster.kubeconfig.parent / "node1" / "cni")
