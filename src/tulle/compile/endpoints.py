@@ -33,7 +33,7 @@ def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels:
     return Resource.glued(TypeUrl.EDS, name, value, is_empty=not groups)
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=4_096)
 def fragment(endpoint: Endpoint) -> bytes:
     """One `lb_endpoints` entry of `LocalityLbEndpoints`, tag included; its bytes are those of the message."""
     socket = field(2, endpoint.address.encode()) + number(3, endpoint.port)
@@ -58,7 +58,7 @@ def _metadata(endpoint: Endpoint) -> bytes:
     return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(METADATA, _word(ENDPOINT, series.told(told))))
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=4_096)
 def _word(name: str, value: str) -> bytes:
     """An entry of `google.protobuf.Struct.fields`."""
     return _entry(name, field(3, value.encode()))
