@@ -7,9 +7,10 @@ import pytest
 import yaml
 from gateway_scenes import SCENES, Scene
 
-from compile.world import World
+from compile.world import CLUSTER, World
 from tulle.compile.gateways import gateway_host
 from tulle.dialects.gateway_api.kinds import KINDS
+from tulle.dialects.gateway_api.listeners import secret_namespaces
 from tulle.dialects.gateway_api.status import status_of
 from tulle.dialects.reading import read
 from tulle.xds.names import TypeUrl
@@ -88,3 +89,8 @@ def test_what_is_of_no_kind_of_ours_has_no_status() -> None:
     for key in world.source.objects:
         if key.kind == "Service" or key.name in ("foreign", "others", "missing"):
             assert status_of(world.db, key) is None, key
+
+
+def test_secrets_are_asked_for_where_listeners_may_refer_to_them() -> None:
+    world = Scene(BY_NAME["certificates"]).world
+    assert secret_namespaces(world.db, CLUSTER) == {"infra", "certs"}

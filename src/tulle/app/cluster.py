@@ -27,6 +27,7 @@ from tulle.app.control import GARBAGE
 from tulle.app.control_plane import ControlPlane
 from tulle.app.settings import Settings, SettingsRefusedError, load
 from tulle.dialects.gateway_api.deployments import DeploymentSettings
+from tulle.dialects.gateway_api.listeners import secret_namespaces
 from tulle.dialects.inputs import by_kind, objects
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
@@ -280,8 +281,9 @@ class ClusterPlane:
         self._statuses.settle()
 
     def _follow_secrets(self, plane: ControlPlane) -> None:
-        """Secrets are read in namespaces that hold a gateway, and nowhere else."""
+        """Secrets are read in namespaces that hold a gateway, or grant one a certificate, and nowhere else."""
         holding = frozenset(seat.workload.namespace for seat in plane.fleet.seats.values() if seat.is_gateway)
+        holding |= secret_namespaces(plane.db, self._settings.cluster)
         if self._is_leading:
             self._secret_rights.settle(self._writer, holding, self._holding)
         if holding != self._holding:

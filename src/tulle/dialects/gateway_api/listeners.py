@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from msgspec import Struct, structs
 
 from tulle.dialects.gateway_api import schema
-from tulle.dialects.gateway_api.gateway_classes import our_gateway
+from tulle.dialects.gateway_api.gateway_classes import our_gateway, our_gateways
 from tulle.dialects.gateway_api.grants import is_granted
 from tulle.dialects.gateway_api.names import (
     SUPPORTED,
@@ -84,6 +84,20 @@ def gateway_listeners(db: Database, key: ObjectKey) -> tuple[Listener, ...]:
             place = Origin(holder, "spec").at("listeners", index)
             judged.append(_judged(db, key, place, written, judged))
     return tuple(_with_overlaps(judged))
+
+
+@query
+def secret_namespaces(db: Database, cluster: str) -> frozenset[str]:
+    """Namespaces whose Secrets listeners may refer to and do, whether or not those are there: what a source need read."""
+    found: set[str] = set()
+    for key in our_gateways(db, cluster):
+        for one in gateway_listeners(db, key):
+            for ref in one.written.tls.certificate_refs if one.written.tls else ():
+                place = ref.namespace or one.holder.namespace
+                target = ObjectKey(cluster, "", "Secret", place, ref.name)
+                if (ref.group, ref.kind) == ("", "Secret") and is_granted(db, one.holder, target):
+                    found.add(place)
+    return frozenset(found)
 
 
 @query
