@@ -21,7 +21,14 @@ LITTLE = [
     "--set=controlPlane.disruptionBudget=false",
 ]
 """One replica: the machine is shared."""
-PASSED_OVER = ("events", "events.events.k8s.io", "leases.coordination.k8s.io", "endpointslices.discovery.k8s.io")
+PASSED_OVER = (
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+    "endpointslices.discovery.k8s.io",
+    "apiservices.apiregistration.k8s.io",
+)
+"""What the cluster makes of its own; an APIService belongs to its definition."""
 PATIENCE = "--wait=240s"
 
 
