@@ -258,3 +258,15 @@ def test_the_program_needs_nothing_of_its_image(program: Path) -> None:
     assert (
         "not a dynamic executable" in subprocess.run([ldd, program], capture_output=True, text=True, check=False).stderr
     )
+
+
+def test_the_programs_own_tests(program: Path) -> None:
+    go = shutil.which("go") or "/usr/local/go/bin/go"
+    module = Path(__file__).resolve().parents[2] / "capture"
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    for words in (["vet", "."], ["test", "./..."]):
+        done = subprocess.run(
+            [go, *words], cwd=module, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert program.stat().st_size < 8 << 20
