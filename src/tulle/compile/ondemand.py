@@ -20,10 +20,10 @@ from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
 from tulle.compile.envoy.on_demand import AUTHORITY_HEADER, unbounded
-from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table
+from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table, service_seen
 from tulle.compile.onlookers import onlooker
 from tulle.compile.routes import unknown_host
-from tulle.compile.scope import NOBODY, service_of
+from tulle.compile.scope import NOBODY
 from tulle.compile.snapshot import ByName, Resources, resources_of
 from tulle.compile.views import OutboundView, View
 from tulle.dialects.inputs import settings
@@ -269,7 +269,7 @@ def _destinations(db: Database, view: OutboundView, names: Names) -> tuple[tuple
         found.update(dict.fromkeys(piece.clusters))
     for name in found:
         parts = parse_cluster(name)
-        key = service_of(db, view.cluster, view.namespace, parts.host) if parts else None
+        key = service_seen(db, view.cluster, view.namespace, parts.host) if parts else None
         if key is not None:
             made += _named_cluster(db, key, destinations_for(db, view, key), name)
     return tuple(made)
