@@ -22,6 +22,9 @@ OWNER: Final = "tulle-install"
 """Field manager of what is installed; the control plane's own is another, so its fields stay."""
 _APPLY: Final = "application/apply-patch+yaml"
 _AT_ONCE: Final = 12
+_BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+_PATIENCE: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits when the API is busy, or the storage of a new kind is not there yet."""
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -43,6 +46,17 @@ class Cluster:
         self._discovery = Discovery(access)
         self.table: Table = {}
 
+    async def _send(self, verb: str, path: str, **more: Any) -> bytes:
+        """The body of an answer; asks again where the API says that it cannot answer just now."""
+        for wait_s in _PATIENCE:
+            try:
+                return (await self.access.send(verb, path, **more)).body
+            except Refused as refused:
+                if refused.status not in _BUSY:
+                    raise
+                await asyncio.sleep(max(wait_s, min(refused.retry_after_s, _PATIENCE[-1])))
+        return (await self.access.send(verb, path, **more)).body
+
     async def look(self) -> None:
         """Learn (again) which kinds are served."""
         await self._discovery.refresh()
@@ -50,7 +64,7 @@ class Cluster:
 
     async def version(self) -> tuple[int, int]:
         """Major and minor."""
-        found = json.loads(await self.access.get("/version"))
+        found = json.loads(await self._send("GET", "/version"))
         return int(found["major"]), int("".join(digit for digit in found["minor"] if digit.isdigit()))
 
     def resource(self, document: Mapping[str, Any]) -> Resource | None:
@@ -65,7 +79,7 @@ class Cluster:
     async def read(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         """One object; None: there is none."""
         try:
-            found: Json = json.loads(await self.access.get(resource.path(namespace, name)))
+            found: Json = json.loads(await self._send("GET", resource.path(namespace, name)))
         except Refused as refused:
             if refused.status == HTTPStatus.NOT_FOUND:
                 return None
@@ -76,7 +90,7 @@ class Cluster:
         """All objects with these labels; kind and version are filled in. None if the kind is not there any more."""
         query = {"labelSelector": selector} if selector else {}
         try:
-            body = await self.access.get(resource.path(namespace), query)
+            body = await self._send("GET", resource.path(namespace), query=query)
         except Refused as refused:
             if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
                 return []
@@ -93,12 +107,10 @@ class Cluster:
         before = await self.read(resource, meta["name"], meta.get("namespace", ""))
         query = {"fieldManager": OWNER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
         path = resource.path(meta.get("namespace", ""), meta["name"])
-        answer = await self.access.send(
-            "PATCH", path, query=query, body=json.dumps(document).encode(), content_type=_APPLY
-        )
+        body = await self._send("PATCH", path, query=query, body=json.dumps(document).encode(), content_type=_APPLY)
         if before is None:
             return "created"
-        after = json.loads(answer.body)
+        after = json.loads(body)
         return "unchanged" if _content(before) == _content(after) else "configured"
 
     async def deleted(self, one: Mapping[str, Any]) -> None:
@@ -110,7 +122,7 @@ class Cluster:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": meta["uid"]}}
         path = resource.path(meta.get("namespace", ""), meta["name"])
         try:
-            await self.access.send("DELETE", path, body=json.dumps(options).encode())
+            await self._send("DELETE", path, body=json.dumps(options).encode())
         except Refused as refused:
             if refused.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
@@ -129,8 +141,8 @@ class Cluster:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self.access.send("POST", path, body=json.dumps(body).encode())
-        return bool(json.loads(answer.body)["status"].get("allowed"))
+        answer = json.loads(await self._send("POST", path, body=json.dumps(body).encode()))
+        return bool(answer["status"].get("allowed"))
 
 
 def _content(one: Mapping[str, Any]) -> Json:
