@@ -73,7 +73,7 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
         _condition(db, key, "Accepted", accepted, good="Accepted" if all_well else "ListenersNotValid"),
         _condition(db, key, "Programmed", _gateway_programmed(accepted, state)),
     ]
-    attached = [one for one in listener_sets(db, key) if any(it.holder == one and not it.refused for it in listeners)]
+    attached = [one for one in listener_sets(db, key) if any(it.holder == one and it.serves for it in listeners)]
     return {
         "addresses": [{"type": one.type, "value": one.value} for one in state.addresses],
         "attachedListenerSets": len(attached),
@@ -166,7 +166,7 @@ def _set_status(db: Database, key: ObjectKey) -> Status | None:
         refused = Verdict("NotAllowed", "the Gateway does not let ListenerSets of this namespace attach")
     elif gateway_refused(db, parent) is not None:
         refused = Verdict("ParentNotAccepted", "the Gateway is not accepted")
-    elif all(one.refused for one in own):
+    elif not any(one.serves for one in own):
         refused = Verdict("ListenersNotValid", "no listener is valid")
     pending = None if state.is_programmed else Verdict("Pending", "no proxy has acknowledged the configuration yet")
     return {
