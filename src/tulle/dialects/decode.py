@@ -204,7 +204,8 @@ def _of_kind(raw: dict[str, Any], kind: KindRead, key: ObjectKey, found: list[Pr
         found.append(problem("TUL0202", Origin(key), kind=kind.kind))
     if value is not None and kind.check is not None:
         found += kind.check(value, origin)
-    return _finished(raw["metadata"], key, value, found, None)
+    generation = _count(raw["metadata"].get("generation")) if kind.counts_generation else 0
+    return _finished(raw["metadata"], key, value, found, None, generation=generation)
 
 
 def _beside_root(raw: dict[str, Any], kind: KindRead, origin: Origin) -> Iterable[Problem]:
@@ -218,7 +219,9 @@ def _beside_root(raw: dict[str, Any], kind: KindRead, origin: Origin) -> Iterabl
             yield problem("TUL0113", origin.at(str(field)), field=field, hint=hint)
 
 
-def _finished(metadata: dict[str, Any], key: ObjectKey, spec: Any, found: list[Problem], private: Any) -> Decoded:
+def _finished(
+    metadata: dict[str, Any], key: ObjectKey, spec: Any, found: list[Problem], private: Any, *, generation: int = 0
+) -> Decoded:
     if any(item.severity == "error" for item in found):
         return Decoded(None, key, tuple(found))
     labels, annotations = (_text_map(metadata.get(field)) for field in ("labels", "annotations"))
@@ -230,7 +233,7 @@ def _finished(metadata: dict[str, Any], key: ObjectKey, spec: Any, found: list[P
             annotations=labels_of(annotations),
             uid=_text(metadata.get("uid")),
             created=_text(metadata.get("creationTimestamp")),
-            generation=_count(metadata.get("generation")),
+            generation=generation,
         ),
         key,
         tuple(found),

@@ -60,6 +60,8 @@ class KindRead(Struct, frozen=True):
     """False: fields beside `spec` and unknown metadata pass in silence, as Kubernetes' own kinds do."""
     requires_root: bool = True
     """False: an object without `spec` means the schema's defaults."""
+    counts_generation: bool = False
+    """Whether the generation is part of the object, because its status is an answer of the engine."""
 
 
 UNENFORCED = Meta(extra={"unenforced": True})

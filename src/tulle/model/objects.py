@@ -20,7 +20,7 @@ class Object(Struct, frozen=True, gc=False):
     created: str = ""
     """RFC 3339, empty for files: where Istio lets the oldest win, ties go by name."""
     generation: int = 0
-    """Of the API server, counted up with every change of the spec; 0 for files."""
+    """Of the API server, counted up with every change of the spec; 0 for files, and for kinds whose status does not ask for it."""
 
 
 class MeshSettings(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from tulle.dialects.gateway_api import schema, schema_routes
 from tulle.dialects.gateway_api.checks import (
     grpc_route_problems,
@@ -12,7 +14,7 @@ from tulle.dialects.gateway_api.checks import (
 from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.kinds import KindRead, Scope
 
-KINDS: Final[tuple[KindRead, ...]] = (
+_KINDS: Final = (
     KindRead(GROUP, "GatewayClass", ("v1", "v1beta1"), schema.GatewayClass, scope=Scope.CLUSTER),
     KindRead(GROUP, "Gateway", ("v1", "v1beta1"), schema.Gateway, check=listener_problems),
     KindRead(GROUP, "ListenerSet", ("v1",), schema.ListenerSet, check=listener_set_problems),
@@ -24,3 +26,4 @@ KINDS: Final[tuple[KindRead, ...]] = (
     KindRead(GROUP, "ReferenceGrant", ("v1", "v1beta1"), schema.ReferenceGrant),
     KindRead(GROUP, "BackendTLSPolicy", ("v1", "v1alpha3"), schema.BackendTLSPolicy),
 )
+KINDS: Final[tuple[KindRead, ...]] = tuple(replace(kind, counts_generation=True) for kind in _KINDS)
