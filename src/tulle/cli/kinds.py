@@ -27,7 +27,7 @@ _SHORT = {
     "cm": "ConfigMap",
     "ns": "Namespace",
 }
-_CLUSTER_SCOPED = frozenset(("Namespace",))
+_CLUSTER_SCOPED = frozenset(("Namespace", "GatewayClass"))
 
 
 class Kind(NamedTuple):
