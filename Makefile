@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults cluster cluster-down conformance bench bench-quick endurance performance gold format lock wheel clean
+.PHONY: help setup demo test check faults cluster cluster-down cluster-test conformance bench bench-quick endurance performance gold format lock wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -38,6 +38,9 @@ cluster: $(READY) ## a real Kubernetes on this machine (root); NODES=1|2 NAME=de
 
 cluster-down: $(READY) ## take it down, dead or alive; ALL=1: all of them
 	@PYTHONPATH=tests/cluster $(BIN)/python -m kubelab down --name "$(or $(NAME),dev)" $(if $(ALL),--all)
+
+cluster-test: $(READY) ## what make test leaves out of the cluster: install, injection, Bookinfo, the source and writes (root; many minutes)
+	@$(BIN)/python -m pytest -q -m "cluster and not faults" tests/cluster tests/installing
 
 conformance: $(READY) ## the official suite of the Gateway API in a cluster of its own (root; about 45 minutes); ARGS="--run TEST --cluster NAME"
 	@PYTHONPATH=tests/cluster $(BIN)/python tests/cluster/conformance.py $(or $(ARGS),--save)

@@ -44,13 +44,14 @@ def main() -> int:
         command("import contracts", BIN / "lint-imports", "--no-cache"),
     ]
     outcomes += tests(
-        "not envoy and not mesh and not cluster and not faults", ["-n", "2", "--dist", "loadfile", *chosen.pytest]
+        "not envoy and not mesh and not built and not cluster and not faults",
+        ["-n", "2", "--dist", "loadfile", *chosen.pytest],
     )
     if not chosen.quick:
         # real Envoys and meshes want the machine for themselves
-        outcomes = merged([*outcomes, *tests("(envoy or mesh) and not cluster and not faults", chosen.pytest)])
+        outcomes = merged([*outcomes, *tests("(envoy or mesh or built) and not cluster and not faults", chosen.pytest)])
         build_cluster()
-        outcomes = merged([*outcomes, *tests("cluster and not faults", chosen.pytest)])
+        outcomes = merged([*outcomes, *tests("cluster and not long and not faults", chosen.pytest)])
     return report(outcomes, is_strict=is_strict)
 
 

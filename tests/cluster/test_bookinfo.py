@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from kubelab.cluster import Cluster
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 PATIENCE_S = 240.0
 EXAMPLE = Path(str(files("tulle.examples.bookinfo")))

@@ -15,7 +15,7 @@ from kubelab.cluster import Choice, Cluster
 from kubelab.layout import Layout
 from kubelab.record import Record
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 GONE_S = 120.0
 

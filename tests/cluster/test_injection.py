@@ -10,7 +10,7 @@ import pytest
 from kubelab import nodes
 from kubelab.cluster import Cluster
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 SPACES = ("injected", "quiet", "plain")
 SYSTEM = "tulle-system"

@@ -23,7 +23,7 @@ from tulle.sources import kubernetes
 from tulle.sources.cluster_namespaces import LabelSelector, selected_by
 from tulle.sources.kubernetes import KubernetesSource
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 CORE = [KINDS_READ["", kind] for kind in ("Namespace", "Service", "Pod")]
 

@@ -18,7 +18,7 @@ from tulle.kube.leases import Leadership, Timing
 from tulle.kube.reviewing import Reviewer, TokenRefused
 from tulle.kube.writing import Ref, Writer, delete_labelled
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")

@@ -75,6 +75,7 @@ def rendered(helm: Path, folder: Path, values: dict[str, Any], *apis: str) -> li
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
 
+@pytest.mark.built
 @pytest.mark.parametrize(("profile", "revision", "overlay", "apis"), CASES)
 def test_helm_renders_the_objects_that_are_installed(
     helm: Path, tmp_path: Path, profile: str, revision: str, overlay: dict[str, Any], apis: frozenset[str]
@@ -88,6 +89,7 @@ def test_helm_renders_the_objects_that_are_installed(
         assert by_key[key(one)] == one
 
 
+@pytest.mark.built
 def test_helm_refuses_values_that_are_none(helm: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="contro1Plane"):
         rendered(helm, tmp_path, {"contro1Plane": {}})
@@ -101,6 +103,7 @@ def test_the_chart_in_the_package_is_the_one_that_is_written() -> None:
     assert held == packaging.files()
 
 
+@pytest.mark.built
 def test_helm_finds_nothing_to_say(helm: Path) -> None:
     done = subprocess.run(
         [str(helm), "lint", "--strict", str(CHART)], check=False, capture_output=True, text=True, timeout=60

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubelab.cluster import Cluster
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 LITTLE = [
     "--profile=minimal",
