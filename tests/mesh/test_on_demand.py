@@ -352,7 +352,9 @@ def test_a_control_plane_with_an_empty_memory_is_taught(mesh: LocalMesh) -> None
     """Its file is gone; the sidecar says what it holds, and loses nothing."""
     caller = mesh.client("caller")
     caller.http("plain")
-    (learned,) = (mesh.installed.place / "state" / "tulle" / mesh.name).rglob("learned.json")
+    state = mesh.installed.place / "state" / "tulle" / mesh.name
+    mesh.wait_for(lambda: [*state.rglob("learned.json")], "it is written down")
+    (learned,) = state.rglob("learned.json")
     before = control_plane(mesh)
     with caller.load("plain", rate=50) as load:
         os.kill(before, signal.SIGSTOP)

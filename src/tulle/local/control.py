@@ -20,6 +20,7 @@ from tulle.local.places import Places
 
 _PAUSES: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STEADY: Final = 10.0
+_SETTLE_AGAIN: Final = 0.05
 _SETTLE_FALLBACK: Final = 2.0
 
 
@@ -78,15 +79,19 @@ class ControlPlane:
     async def settle(self, patience: float = 10.0) -> bool:
         """Wait until every connected proxy holds what the files and `runtime.json` say now.
 
-        False when the control plane is away or does not answer in time: then two seconds are waited, which is what is
-        known to be enough on an idle machine.
+        False when the control plane stays away for two seconds, which is what is known to be enough on an idle machine, or
+        does not answer in time. One that has just started serves proxies before it answers us: it is asked again.
         """
         body = json.dumps({"timeoutSeconds": patience}).encode()
-        try:
-            reply = await ask(self._places.admin_socket, "POST", "/v1/settle", body, timeout=patience)
-        except (OSError, EOFError):
-            reply = None
-        if reply is not None and reply.status == 200:
-            return True
-        await asyncio.sleep(_SETTLE_FALLBACK)
-        return False
+        until = time.monotonic() + _SETTLE_FALLBACK
+        while True:
+            try:
+                reply = await ask(self._places.admin_socket, "POST", "/v1/settle", body, timeout=patience)
+                if reply.status == 200:
+                    return True
+            except (OSError, EOFError):
+                pass  # not there, or gone while it was asked
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(_SETTLE_AGAIN, left))
