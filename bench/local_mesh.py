@@ -66,7 +66,11 @@ class LocalMesh:
 
     def exposed(self) -> str:
         """The mesh's metrics, the control plane's among them."""
-        port = (self.run / "metrics-port").read_text()
+        noted = self.run / "metrics-port"
+        deadline = time.monotonic() + 10
+        while not noted.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)  # proxies are served first
+        port = noted.read_text()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
