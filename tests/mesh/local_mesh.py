@@ -282,7 +282,9 @@ class LocalMesh:
         """Samples of one metric at a sidecar: labels, value."""
         (pod,) = self.pods_of(app, ns)[:1]
         whose = {"pod": pod["metadata"]["name"], "namespace": ns}
-        port = int((self.run / "metrics-port").read_text())
+        noted = self.run / "metrics-port"
+        self.wait_for(noted.exists, "the mesh's metrics")
+        port = int(noted.read_text())
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             exposed = answer.read().decode()
         for line in exposed.splitlines():
