@@ -17,14 +17,16 @@ import yaml
 from kubelab import builds, cluster
 from kubelab.cluster import Choice, Cluster
 
+from tulle.dialects.gateway_api.features import MESH_FEATURES
+
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "docs" / "conformance"
 IMAGES = ("proxy", "control-plane", "capture", "echo-basic", "echo", "coredns", "test")
 RUNS = {
-    "gateway": ("GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS", ""),
-    "mesh": ("MESH-HTTP,MESH-GRPC", "istio-injection=enabled"),
+    "gateway": ("GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP", "", ()),
+    "mesh": ("MESH-HTTP,MESH-GRPC", "istio-injection=enabled", MESH_FEATURES),
 }
-"""Name -> profiles, labels of the suite's namespaces."""
+"""Name -> profiles, labels of the suite's namespaces, features claimed where no GatewayClass's status says them."""
 LONGEST_S = 90 * 60
 
 
@@ -64,7 +66,7 @@ def prepare(found: Cluster) -> None:
 
 def _run(found: Cluster, name: str, test: str, *, is_kept: bool) -> bool:
     """One run of the suite; whether all of it passed."""
-    profiles, labels = RUNS[name]
+    profiles, labels, features = RUNS[name]
     folder = REPORTS if is_kept else Path(os.environ.get("TMPDIR", "/tmp"))
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / f"gateway-api-{name}.yaml"
@@ -75,6 +77,7 @@ def _run(found: Cluster, name: str, test: str, *, is_kept: bool) -> bool:
         "mesh-name": "tulle",
         "conformance-profiles": profiles,
         "namespace-labels": labels,
+        "supported-features": ",".join(features),
         "report-output": str(report),
         "organization": "tulle",
         "project": "tulle",
