@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.building import CannotMeasureError
 from bench.machine import ROOT, cpu_seconds
@@ -120,10 +120,18 @@ class Sidecars:
         return self.answer()
 
 
+class Serving(Protocol):
+    """A control plane that sidecars can connect to."""
+
+    address: str
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+
+
 @contextmanager
-def sidecars(
-    program: Path, plane: ControlPlane, count: int, place: Path, further: Sequence[str] = ()
-) -> Iterator[Sidecars]:
+def sidecars(program: Path, plane: Serving, count: int, place: Path, further: Sequence[str] = ()) -> Iterator[Sidecars]:
     """Connect `count` sidecars; the first answer is their cold start."""
     with (place / "adsload.log").open("w") as log:
         process = subprocess.Popen(

@@ -25,6 +25,7 @@ import yaml
 from bench import kubernetes_world
 from bench.building import CannotMeasureError, adsload
 from bench.control_process import Line, Sidecars, _end, _free_port
+from bench.control_process import sidecars as connected
 from bench.figures import median, rounded
 from bench.kubernetes_process import WRITTEN
 from bench.kubernetes_world import PREFIX, Shape
@@ -36,7 +37,7 @@ from tulle.kube.errors import KubeError
 NAME = "kubernetes"
 START_SECONDS = 120.0
 PROMISED_SECONDS, PROMISED_MIB = 15.0, 400.0
-NAMESPACES = 4
+NAMED = ("-ns", f"{PREFIX}-%d")
 _SETTLE_S = 2.0
 CHURN = 100.0
 """Changes of slices per second."""
@@ -86,26 +87,6 @@ def control_plane(kubeconfig: Path, place: Path) -> Iterator[Process]:
         )
     try:
         yield Process(process, address)
-    finally:
-        _end(process)
-
-
-@contextmanager
-def _sidecars(plane: Process, count: int, place: Path) -> Iterator[Sidecars]:
-    with (place / "adsload.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                *(adsload(), "-addr", plane.address, "-m", str(count)),
-                *("-namespaces", str(NAMESPACES), "-ns", f"{PREFIX}-%d"),
-                *("-server-pid", str(plane.pid), "-cold-timeout", "600s", "-trial-timeout", "120s"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        yield Sidecars(process)
     finally:
         _end(process)
 
@@ -171,7 +152,7 @@ def measure_churn(kubeconfig: Path, shape: Shape, sidecars: int, seconds: float)
     key = {"services": shape.services, "sidecars": sidecars, "changesPerSecond": CHURN, "seconds": seconds}
     with tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder:
         place = Path(folder)
-        with control_plane(kubeconfig, place) as plane, _sidecars(plane, sidecars, place) as fleet:
+        with control_plane(kubeconfig, place) as plane, connected(adsload(), plane, sidecars, place, NAMED) as fleet:
             fleet.answer()
             before = cpu_seconds(plane.pid)
             sent, took = asyncio.run(
@@ -202,7 +183,7 @@ def measure(kubeconfig: Path, shape: Shape, sidecars: int, repeat: int) -> Row:
             alone = memory(plane.pid)
             row: Row = {"read": plane.read, "ready": plane.ready, "alone": alone}
             if sidecars:
-                with _sidecars(plane, sidecars, place) as fleet:
+                with connected(adsload(), plane, sidecars, place, NAMED) as fleet:
                     cold = fleet.answer()
                     trials = {name: _trials(fleet, editor, name, repeat) for name in _EDITS}
                 row |= {
