@@ -22,6 +22,14 @@ METRICS_PORT: Final = 15010
 WEBHOOK_PORT: Final = 15017
 PROBE_PORT: Final = 8080
 USER: Final = 1337
+RESTRICTED: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""The securityContext of our pods."""
 
 COMPONENT: Final = "control-plane"
 _ENABLED = Value("controlPlane.enabled")
@@ -143,13 +151,7 @@ def _pod() -> Node:
     return {
         "serviceAccountName": _NAME,
         "terminationGracePeriodSeconds": 30,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": RESTRICTED,
         "containers": [_container()],
         "volumes": [
             {"name": "settings", "configMap": {"name": revised(SETTINGS)}},

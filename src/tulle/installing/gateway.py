@@ -7,7 +7,7 @@ objects select; Gateways of Kubernetes' own API get theirs from the control plan
 from typing import Any, Final
 
 from tulle.installing.blueprint import Has, Node, Value, When
-from tulle.installing.control_plane import USER, autoscaler
+from tulle.installing.control_plane import RESTRICTED, autoscaler
 from tulle.installing.naming import CONTROLLER, GATEWAY_CLASS, REV, REVISION, labels, metadata
 
 COMPONENT: Final = "ingress-gateway"
@@ -73,13 +73,7 @@ def _deployment() -> Node:
                 "spec": {
                     "serviceAccountName": _NAME,
                     "terminationGracePeriodSeconds": 30,
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": USER,
-                        "runAsGroup": USER,
-                        "fsGroup": USER,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
+                    "securityContext": RESTRICTED,
                     "containers": [_container()],
                     "nodeSelector": Value("ingress.nodeSelector"),
                     "tolerations": Value("ingress.tolerations"),
