@@ -48,8 +48,8 @@ class GatewayDuty:
         self._made: dict[ObjectKey, frozenset[tuple[str, str, str]]] = {}
         """(apiVersion, kind, name) of what was wished for each Gateway."""
 
-    async def settle(self, plane: ControlPlane) -> bool:
-        """Wish what is needed, and note what is there; whether that was news. Raises KubeError where the API is away."""
+    async def settle(self, plane: ControlPlane) -> None:
+        """Wish what is needed, and note what is there. Raises KubeError where the API is away."""
         found: dict[ObjectKey, Deployed] = {}
         keys = [key for key in by_kind(plane.db, (self._cluster, "Gateway")) if key.group == GROUP]
         for key in keys:
@@ -61,7 +61,7 @@ class GatewayDuty:
             # Its objects belong to it: the API deletes them with it.
             for api_version, kind, name in self._made.pop(gone):
                 self._writer.forget(RESOURCES[api_version, kind], gone.namespace, name)
-        return _noted(plane.db, keys, found)
+        _note(plane.db, keys, found)
 
     def _wish(self, wanted: ToDeploy) -> None:
         namespace = wanted.key.namespace
@@ -113,14 +113,13 @@ def _is_programmed(plane: ControlPlane, key: ObjectKey) -> bool:
     return False
 
 
-def _noted(db: Database, keys: Iterable[ObjectKey], found: dict[ObjectKey, Deployed]) -> bool:
+def _note(db: Database, keys: Iterable[ObjectKey], found: dict[ObjectKey, Deployed]) -> None:
     changed = [key for key in keys if deployed(db, key) != found.get(key)]
     if not changed:
-        return False
+        return
     with db.edit() as tx:
         for key in changed:
             if key in found:
                 tx.set(deployed, key, found[key])
             else:
                 tx.delete(deployed, key)
-    return True
