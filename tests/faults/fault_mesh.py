@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fault_rows import Line, Row, counted, is_complete
 from fault_shapes import DESTINATIONS, HOST, NS, credential, crowd, gateway, load, mesh, weights
+from fault_window import Window, read_lines
 from local_mesh import LocalMesh, over_unix
 
 HERE = Path(__file__).resolve().parent
@@ -34,30 +35,6 @@ LATE_S = 40.0
 CALM_MS, CALM_WITHIN_S = 100.0, 40.0
 Fault = Callable[["FaultMesh", "Window"], str]
 """Does it, inside a window; what it returns is the proof that it happened."""
-
-
-class Window:
-    """The seconds of one fault."""
-
-    def __init__(self, seconds: int) -> None:
-        self.seconds = seconds
-        # From the second after next: what was due before a fault is none of its business.
-        self.begin = int(time.time()) + 2
-        self.end = self.begin + seconds
-        self.when: list[float] = []
-
-    def mark(self) -> None:
-        """It happens now."""
-        self.when.append(time.time() - self.begin)
-
-    def sleep_until(self, share: float) -> None:
-        """Wait for a share of the window to be over."""
-        time.sleep(max(0.0, self.begin + share * self.seconds - time.time()))
-
-    @property
-    def has_time(self) -> bool:
-        """Whether the last tenth has not begun: what happens then is seen by the load, too."""
-        return time.time() < self.begin + 0.9 * self.seconds
 
 
 class Outside:
@@ -276,14 +253,6 @@ class FaultMesh(LocalMesh):
             for pod in self.pods_of(app, NS)
             if any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
         ]
-
-
-def read_lines(path: Path) -> list[Line]:
-    """The whole lines of a result file."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def _weight(found: Any) -> int:
