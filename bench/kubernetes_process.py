@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from tulle.app.control import GARBAGE
 from tulle.app.control_plane import ControlPlane
+from tulle.app.process import GARBAGE
 from tulle.app.settings import Settings, load
 from tulle.kube.access import Access
 from tulle.serve import logs

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
-from tulle.app.cluster_gateways import addresses_of
-from tulle.app.cluster_status import merged
+from tulle.app.cluster.gateways import addresses_of
+from tulle.app.cluster.status import merged
 from tulle.dialects.gateway_api.names import CONTROLLER
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"

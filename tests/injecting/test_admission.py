@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from injecting_goldens import CASES
 
-from tulle.app.admission import injector, validator
+from tulle.app.cluster.admission import injector, validator
 from tulle.injecting.settings import InjectionSettings
 from tulle.kube.webhook import MAX_REVIEW_BYTES, Answered, KeyPair, Webhook
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tulle.app import cluster_duties, cluster_gateways, cluster_roots
+from tulle.app.cluster import duties, gateways, learned
 from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API
-from tulle.installing import kinds, rights
+from tulle.installing import kinds
 from tulle.installing.installation import Request, objects
 from tulle.installing.naming import AUTHORITY, TRUST_ROOT
 from tulle.installing.rights import READ, RIGHTS, Right, Where, described
@@ -47,7 +47,7 @@ def test_what_is_read_is_what_the_source_follows() -> None:
     assert held(Where.CLUSTER, READ) == followed
     by_place = {(group, f"{kind.lower()}s") for group, kind in BY_PLACE}
     assert held(Where.GATEWAYS, READ) == by_place
-    assert held(Where.OWN, READ) == set()
+    assert held(Where.OWN, READ) == {(learned.RESOURCE.group, learned.RESOURCE.plural)}
 
 
 def test_no_secret_is_read_across_the_cluster() -> None:
@@ -69,7 +69,7 @@ def test_statuses_are_those_of_kinds_that_are_read() -> None:
 
 
 def test_gateways_are_made_of_what_may_be_made() -> None:
-    made = {(one.group, one.plural) for one in cluster_gateways.RESOURCES.values()}
+    made = {(one.group, one.plural) for one in gateways.RESOURCES.values()}
     assert held(Where.CLUSTER, ("create", "patch", "delete")) == made
 
 
@@ -78,15 +78,11 @@ def named(where: Where) -> list[Right]:
 
 
 def test_names_are_those_that_the_control_plane_writes() -> None:
-    assert cluster_duties.ROOT_MAP == TRUST_ROOT
-    assert cluster_roots.NAME == AUTHORITY
     assert [right.names for right in named(Where.OWN)] == [(AUTHORITY,)]
     maps = [right for right in named(Where.CLUSTER) if right.resources == ("configmaps",)]
     assert [right.names for right in maps] == [(TRUST_ROOT,)]
-    role = rights._SECRETS_ROLE.parts[0]
-    assert role == cluster_duties.SECRETS_ROLE
     assert (LEASES.group, LEASES.plural) in held(Where.OWN, ("create", "update", "patch", "delete"))
-    bindings = cluster_duties.ROLE_BINDINGS
+    bindings = duties.ROLE_BINDINGS
     assert [one.group for one in RIGHTS if one.resources == (bindings.plural,)] == [bindings.group]
 
 

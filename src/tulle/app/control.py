@@ -5,23 +5,17 @@ Reads arguments, runs the loop, ends on SIGTERM and SIGINT. The order of things 
 
 import argparse
 import asyncio
-import gc
 import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from tulle.app.allocator import few_arenas
+from tulle.app.process import prepare, stopping
 from tulle.app.settings import Settings, SettingsRefusedError, load
 from tulle.identity.errors import IdentityError
 from tulle.serve import logs
-
-GARBAGE = (50_000, 20, 50)
-"""Collections of garbage are rarer than Python's: a first compile makes a hundred thousand objects that all stay."""
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,10 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (SettingsRefusedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    logs.start(given.log_format or settings.log_format, logging.DEBUG if given.verbose else logging.INFO)
-    gc.set_threshold(*GARBAGE)
-    few_arenas()
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # nothing is forked while serving
+    prepare(given.log_format or settings.log_format, is_verbose=given.verbose)
     try:
         return asyncio.run(_serve(given, settings))
     except IdentityError as error:
@@ -68,13 +59,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 async def _serve(given: argparse.Namespace, settings: Settings) -> int:
-    from tulle.app.control_plane import ControlPlane  # noqa: PLC0415 - after GRPC_ENABLE_FORK_SUPPORT is set
+    from tulle.app.control_plane import ControlPlane  # noqa: PLC0415 - grpc comes after `prepare`
     from tulle.app.world import QueuedSource  # noqa: PLC0415 - as above
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stopping()
     place = {"cluster": settings.cluster, "namespace": settings.namespace}
     runtime = QueuedSource([given.run_dir / "runtime.json"], **place) if given.run_dir else None
     config = QueuedSource(given.config, **place)

@@ -35,7 +35,7 @@ from tulle.serve.ads import Doors, Reviewer
 from tulle.serve.client import Client
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Ears, Fleet
-from tulle.serve.learned import LearnedFile
+from tulle.serve.learned import LearnedFile, Memory
 from tulle.serve.learning import Learning, sound
 from tulle.serve.metrics import Metrics, Readings
 from tulle.serve.names import Named, names_held, table
@@ -78,8 +78,12 @@ class ControlPlane:
         *,
         runtime: Source | None = None,
         rotates_roots: bool = True,
+        memory: Memory | None = None,
     ) -> None:
-        """`run` is the supervisor's directory, `runtime` what it says runs; None for a control plane without one."""
+        """`run` is the supervisor's directory, `runtime` what it says runs; None for a control plane without one.
+
+        `memory`: of what workloads call; None: a file of the state directory.
+        """
         self.settings = settings
         self.db = Database()
         self.vault = Vault()
@@ -92,7 +96,7 @@ class ControlPlane:
         timing = replace(settings.timing(), rotates_roots=rotates_roots)
         self._office = Office(self.store, timing, time())
         self.credentials = Credentials(self._office, self.vault, self.fleet, _on_trouble)
-        self._learned = LearnedFile(state / "learned.json")
+        self._memory = memory or LearnedFile(state / "learned.json")
         self._learned_at = monotonic()
         self.pushing = Pushing(
             self.db,
@@ -101,7 +105,7 @@ class ControlPlane:
             self.credentials,
             self._on_bug,
             cluster=settings.cluster,
-            learning=Learning(sound(self._learned.read(), time())),
+            learning=Learning(sound(self._memory.read(), time())),
         )
         self.metrics = Metrics()
         self.metrics.registry.register(
@@ -113,6 +117,8 @@ class ControlPlane:
         self._admin: AdminServer | None = None
         self._metrics_door: MetricsDoor | None = None
         self.doors = Doors(self.pushing)
+        self.edited = asyncio.Event()
+        """Set after every edit; for whoever clears it before looking."""
         self._uncollected = 0
         self._kept_nodes = 0
         """Answers that were left by the last collection."""
@@ -261,6 +267,7 @@ class ControlPlane:
         self.applying.touched(edited.paths, pushed.before)
         self.metrics.edited(pushed.seconds)
         self._write_names()
+        self.edited.set()
         await self._seat(pushed.joined, pushed.parted)
         self._uncollected += 1
         if self._uncollected >= COLLECT_EVERY:
@@ -310,7 +317,7 @@ class ControlPlane:
         if not learning.is_changed:
             return
         learning.is_changed = False
-        if not await asyncio.to_thread(self._learned.wrote, learning.kept()):
+        if not await self._memory.wrote(learning.kept()):
             learning.is_changed = True
 
     async def _look(self) -> None:

@@ -20,7 +20,6 @@ from tulle.model.problems import NOWHERE, problem
 
 OWNER: Final = "tulle-install"
 """Field manager of what is installed; the control plane's own is another, so its fields stay."""
-_APPLY: Final = "application/apply-patch+yaml"
 _AT_ONCE: Final = 12
 _BUSY: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _PATIENCE: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -46,16 +45,19 @@ class Cluster:
         self._discovery = Discovery(access)
         self.table: Table = {}
 
-    async def _send(self, verb: str, path: str, **more: Any) -> bytes:
-        """The body of an answer; asks again where the API says that it cannot answer just now."""
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """An answer; asks again where the API says that it cannot answer just now."""
         for wait_s in _PATIENCE:
             try:
-                return (await self.access.send(verb, path, **more)).body
+                return await ask()
             except Refused as refused:
                 if refused.status not in _BUSY:
                     raise
                 await asyncio.sleep(max(wait_s, min(refused.retry_after_s, _PATIENCE[-1])))
-        return (await self.access.send(verb, path, **more)).body
+        return await ask()
+
+    async def _send(self, verb: str, path: str, **more: Any) -> bytes:
+        return (await self._patiently(lambda: self.access.send(verb, path, **more))).body
 
     async def look(self) -> None:
         """Learn (again) which kinds are served."""
@@ -78,13 +80,8 @@ class Cluster:
 
     async def read(self, resource: Resource, name: str, namespace: str = "") -> Json | None:
         """One object; None: there is none."""
-        try:
-            found: Json = json.loads(await self._send("GET", resource.path(namespace, name)))
-        except Refused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-        return found
+        body = await self._patiently(lambda: self.access.read(resource.path(namespace, name)))
+        return json.loads(body) if body is not None else None
 
     async def listed(self, resource: Resource, selector: str = "", namespace: str = "") -> list[Json]:
         """All objects with these labels; kind and version are filled in. None if the kind is not there any more."""
@@ -105,9 +102,8 @@ class Cluster:
         if resource is None:
             raise Refused("PATCH", document["kind"], HTTPStatus.NOT_FOUND, "NotFound", "the kind is not served")
         before = await self.read(resource, meta["name"], meta.get("namespace", ""))
-        query = {"fieldManager": OWNER, "force": "true", **({"dryRun": "All"} if dry_run else {})}
-        path = resource.path(meta.get("namespace", ""), meta["name"])
-        body = await self._send("PATCH", path, query=query, body=json.dumps(document).encode(), content_type=_APPLY)
+        path, said = resource.path(meta.get("namespace", ""), meta["name"]), json.dumps(document).encode()
+        body = await self._patiently(lambda: self.access.apply(path, said, OWNER, is_trial=dry_run))
         if before is None:
             return "created"
         after = json.loads(body)

@@ -15,8 +15,7 @@ from tulle.cli.reaching import Cluster, Json, in_cluster, refuse_with
 from tulle.cli.upgrade import installed
 from tulle.installing import installation
 from tulle.installing.installation import Request
-from tulle.installing.naming import DEFAULT, TAG
-from tulle.installing.webhooks import injector_name
+from tulle.installing.naming import DEFAULT, INJECTOR, TAG, Names
 
 _COLUMNS = (Column("TAG"), Column("REVISION"), Column("NAMESPACES"))
 
@@ -109,7 +108,7 @@ async def objects_of(cluster: Cluster, name: str, revision: str) -> list[Json]:
     there = await installed(cluster, "" if revision == DEFAULT else revision)
     overlay = {} if revision == DEFAULT else {"revision": revision}
     request = Request(judged("minimal", overlay), there.namespace)
-    own = await cluster.read(INJECTORS, injector_name(revision, there.namespace))
+    own = await cluster.read(INJECTORS, Names(there.namespace, revision).wide(INJECTOR))
     bundle = next(
         (
             hook["clientConfig"]["caBundle"]

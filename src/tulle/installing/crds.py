@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions of the kinds we read, from the structs that read them.
+"""CustomResourceDefinitions of the kinds we read, and of our own, from the structs that read them.
 
 Pure. Every served version has one schema: the versions of a kind are the same fields. Definitions that somebody else installed
 are theirs; `is_ours` tells.
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tulle.dialects.istio.kinds import KINDS
 from tulle.dialects.kinds import KindRead, Scope
-from tulle.installing.kinds import CALLED, Called
+from tulle.installing.kinds import CALLED, LEARNED_NAMES, OWN_GROUP, Called, LearnedNamesSpec
 from tulle.installing.naming import INSTALL, SHARED
 from tulle.installing.openapi import schema_of
 from tulle.installing.release import VERSION
@@ -21,7 +21,8 @@ _STATUS: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True
 @cache
 def definitions() -> tuple[dict[str, Any], ...]:
     """Every definition, by name."""
-    return tuple(sorted((_definition(kind) for kind in KINDS), key=lambda one: str(one["metadata"]["name"])))
+    found = (*(_definition(kind) for kind in KINDS), learned_names())
+    return tuple(sorted(found, key=lambda one: str(one["metadata"]["name"])))
 
 
 def is_ours(definition: Mapping[str, Any]) -> bool:
@@ -29,13 +30,45 @@ def is_ours(definition: Mapping[str, Any]) -> bool:
     return INSTALL in (definition.get("metadata", {}).get("labels") or {})
 
 
+def learned_names() -> dict[str, Any]:
+    """Our own kind: what the sidecars of one identity have called, where all replicas find it (decision 0008)."""
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "properties": {"spec": schema_of(LearnedNamesSpec)},
+                "required": ["spec"],
+            }
+        },
+        "additionalPrinterColumns": _columns(LEARNED_NAMES),
+    }
+    return _named(OWN_GROUP, "LearnedNames", LEARNED_NAMES, [version], categories=["tulle"])
+
+
 def _definition(kind: KindRead) -> dict[str, Any]:
     called = CALLED[kind.kind]
+    categories = ["istio-io", f"{kind.group.partition('.')[0]}-istio-io"]
+    versions = [_version(kind, called, version) for version in kind.versions]
+    return _named(kind.group, kind.kind, called, versions, categories=categories, scope=kind.scope)
+
+
+def _named(
+    group: str,
+    kind: str,
+    called: Called,
+    versions: list[dict[str, Any]],
+    *,
+    categories: list[str],
+    scope: Scope = Scope.NAMESPACED,
+) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{called.plural}.{kind.group}",
+            "name": f"{called.plural}.{group}",
             "labels": {
                 "app.kubernetes.io/name": "tulle",
                 "app.kubernetes.io/component": "kinds",
@@ -46,17 +79,17 @@ def _definition(kind: KindRead) -> dict[str, Any]:
             "annotations": {"helm.sh/resource-policy": "keep"},
         },
         "spec": {
-            "group": kind.group,
+            "group": group,
             "names": {
-                "categories": ["istio-io", f"{kind.group.partition('.')[0]}-istio-io"],
-                "kind": kind.kind,
-                "listKind": f"{kind.kind}List",
+                "categories": categories,
+                "kind": kind,
+                "listKind": f"{kind}List",
                 "plural": called.plural,
-                "singular": kind.kind.lower(),
+                "singular": kind.lower(),
                 **({"shortNames": list(called.short)} if called.short else {}),
             },
-            "scope": "Cluster" if kind.scope is Scope.CLUSTER else "Namespaced",
-            "versions": [_version(kind, called, version) for version in kind.versions],
+            "scope": "Cluster" if scope is Scope.CLUSTER else "Namespaced",
+            "versions": versions,
         },
     }
 
@@ -76,13 +109,17 @@ def _version(kind: KindRead, called: Called, version: str) -> dict[str, Any]:
         },
     }
     if called.columns:
-        made["additionalPrinterColumns"] = [
-            {
-                "name": column.title,
-                "type": column.type,
-                "jsonPath": column.path,
-                **({"description": column.words} if column.words else {}),
-            }
-            for column in called.columns
-        ]
+        made["additionalPrinterColumns"] = _columns(called)
     return made
+
+
+def _columns(called: Called) -> list[dict[str, str]]:
+    return [
+        {
+            "name": column.title,
+            "type": column.type,
+            "jsonPath": column.path,
+            **({"description": column.words} if column.words else {}),
+        }
+        for column in called.columns
+    ]

@@ -6,6 +6,8 @@ Pure tables. Columns and short names are those of Istio's own definitions, so th
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API_KINDS
 from tulle.dialects.istio.kinds import KINDS
 
@@ -70,6 +72,22 @@ CALLED: Final = {
     "Telemetry": Called("telemetries", ("telemetry",), (_AGE,)),
     "WasmPlugin": Called("wasmplugins", (), (_AGE,)),
 }
+
+
+OWN_GROUP: Final = "tulle.dev"
+LEARNED_NAMES: Final = Called(
+    "learnednames", (), (Column("Workload", ".spec.workload", words="Whose sidecars asked"), _AGE)
+)
+"""A kind of ours that no user writes."""
+
+
+class LearnedNamesSpec(Struct, frozen=True):
+    """What the sidecars of one identity have called (decision 0008)."""
+
+    workload: str = ""
+    """Its SPIFFE id and what owns its pods."""
+    names: dict[str, float] = {}
+    """What was asked for, such as `vip/10.96.0.10:80`; when last, Unix seconds, some hours less."""
 
 
 def groups() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -1,6 +1,6 @@
 """Names and labels that the objects of an installation share, with the blanks in them. Decision 0013 lists the names."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tulle.installing.blueprint import Namespace, Node, Optional, Text, Value, words
 from tulle.installing.release import VERSION
@@ -17,6 +17,10 @@ CONTROL_PLANE: Final = "tulled"
 TRUST_ROOT: Final = "tulle-ca-root-cert"
 AUTHORITY: Final = "tulle-ca"
 LEADER: Final = "tulled-leader"
+SECRETS: Final = "tulle-gateway-secrets"
+"""The right to read the Secrets of gateways, and its binding in each of their namespaces."""
+INJECTOR: Final = "tulle-injector"
+VALIDATOR: Final = "tulle-validator"
 SETTINGS: Final = "tulle"
 GATEWAY_CLASS: Final = "tulle"
 CONTROLLER: Final = "tulle.dev/gateway-controller"
@@ -34,6 +38,25 @@ def revised(name: str, *rest: Any) -> Text:
 def wide(name: str) -> Text:
     """A name among the cluster's own: with revision and namespace, so that two installations do not meet."""
     return revised(name, "-", Namespace())
+
+
+class Names(NamedTuple):
+    """The same names where the blanks are known: of one revision in one namespace."""
+
+    namespace: str
+    revision: str = DEFAULT
+
+    def revised(self, name: str) -> str:
+        """As `revised`."""
+        return name if self.revision == DEFAULT else f"{name}-{self.revision}"
+
+    def wide(self, name: str) -> str:
+        """As `wide`."""
+        return f"{self.revised(name)}-{self.namespace}"
+
+    def tag(self, tag: str) -> str:
+        """The webhook of a tag."""
+        return f"tulle-tag-{tag}-{self.namespace}"
 
 
 def labels(component: str, *, is_shared: bool = False) -> dict[Any, Node]:

@@ -10,11 +10,14 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tulle.installing.blueprint import Each, Item, Namespace, Node, Text, Value, When
-from tulle.installing.kinds import gateway_api, groups
+from tulle.installing.kinds import LEARNED_NAMES, OWN_GROUP, gateway_api, groups
 from tulle.installing.naming import (
     AUTHORITY,
     CONTROL_PLANE,
+    INJECTOR,
+    SECRETS,
     TRUST_ROOT,
+    VALIDATOR,
     labels,
     metadata,
     revised,
@@ -54,8 +57,8 @@ class Right(Struct, frozen=True):
 
 _GATEWAYS: Final = (Value("gatewayController.enabled"),)
 _DEPLOYING: Final = (Value("gatewayController.enabled"), Value("gatewayController.manageDeployments"))
-_SECRETS_ROLE: Final = wide("tulle-gateway-secrets")
-_SECRETS_BINDING: Final = revised("tulle-gateway-secrets")
+_SECRETS_ROLE: Final = wide(SECRETS)
+_SECRETS_BINDING: Final = revised(SECRETS)
 
 _READING: Final = (
     Right("", ("namespaces",), READ, "labels of namespaces say what is in the mesh; trust roots are written into them"),
@@ -131,7 +134,7 @@ _WEBHOOKS: Final = (
         ("mutatingwebhookconfigurations",),
         ("get", "patch"),
         "the certificate that the API server expects of our webhook follows the CA",
-        names=(wide("tulle-injector"),),
+        names=(wide(INJECTOR),),
         needs=(Value("injectionWebhook.enabled"),),
     ),
     Right(
@@ -139,7 +142,7 @@ _WEBHOOKS: Final = (
         ("validatingwebhookconfigurations",),
         ("get", "patch"),
         "the certificate that the API server expects of our webhook follows the CA",
-        names=(wide("tulle-validator"),),
+        names=(wide(VALIDATOR),),
         needs=(Value("validationWebhook.enabled"),),
     ),
 )
@@ -150,6 +153,16 @@ _REPLICAS: Final = (
         ("leases",),
         ("get", "list", "create", "update", "patch", "delete"),
         "one replica writes; each tells the others how far its proxies are",
+        where=Where.OWN,
+    ),
+)
+
+_LEARNED: Final = (
+    Right(
+        OWN_GROUP,
+        (LEARNED_NAMES.plural,),
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "what on-demand sidecars have called: a sidecar that starts gets it from whichever replica it meets",
         where=Where.OWN,
     ),
 )
@@ -195,6 +208,7 @@ RIGHTS: Final[tuple[Right, ...]] = (
     *_IDENTITY,
     *_WEBHOOKS,
     *_REPLICAS,
+    *_LEARNED,
     *_MANAGED_GATEWAYS,
     *_GATEWAY_SECRETS,
 )

@@ -9,7 +9,18 @@ from typing import Any, Final
 
 from tulle.installing.blueprint import Namespace, Node, Not, Spread, Text, Value, When
 from tulle.installing.kinds import groups
-from tulle.installing.naming import CONTROL_PLANE, DEFAULT, REV, REVISION, TAG, metadata, revised, wide
+from tulle.installing.naming import (
+    CONTROL_PLANE,
+    DEFAULT,
+    INJECTOR,
+    REV,
+    REVISION,
+    TAG,
+    VALIDATOR,
+    metadata,
+    revised,
+    wide,
+)
 
 INJECT: Final = "sidecar.istio.io/inject"
 NAMESPACE_INJECTION: Final = "istio-injection"
@@ -96,7 +107,7 @@ def injector() -> Node:
     unlabelled = [When((_UNNAMED, *_tests(node)), _inner(node)) for node in _for_the_unlabelled()]
     return _configuration(
         "MutatingWebhookConfiguration",
-        metadata(wide("tulle-injector"), _COMPONENT, is_namespaced=False),
+        metadata(wide(INJECTOR), _COMPONENT, is_namespaced=False),
         # An item without a condition leads: a list of conditional items alone would be `null` in a chart.
         [*_for_revision(REV)[1:], *_for_revision(REV)[:1], *unlabelled],
     )
@@ -108,11 +119,6 @@ def _tests(node: Node) -> tuple[Any, ...]:
 
 def _inner(node: Node) -> Node:
     return node.then if isinstance(node, When) else node
-
-
-def injector_name(revision: str, namespace: str) -> str:
-    """The name of a revision's own webhook (`default`: of the one without a name)."""
-    return f"tulle-injector-{namespace}" if revision == DEFAULT else f"tulle-injector-{revision}-{namespace}"
 
 
 def tag(name: str) -> Node:
@@ -179,7 +185,7 @@ def validator() -> Node:
     """Judges configuration: what names this revision, and for the one without a name what names none."""
     return _configuration(
         "ValidatingWebhookConfiguration",
-        metadata(wide("tulle-validator"), _COMPONENT, is_namespaced=False),
+        metadata(wide(VALIDATOR), _COMPONENT, is_namespaced=False),
         [
             _validator("revision", _is(REVISION, "In", REV)),
             When((_UNNAMED,), _validator("all", _is(REVISION, "DoesNotExist"))),

@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,11 @@ ANSWER_S = 30.0
 QUIET_S = 150.0
 """A watch without a byte for this long is dead: bookmarks come about once a minute."""
 _EXEC_OLD, _EXEC_NOW = "client.authentication.k8s.io/v1beta1", "client.authentication.k8s.io/v1"
+FIELD_OWNER = "tulle"
+"""Field manager of what the control plane writes."""
 _JSON = "application/json"
-_ERRORS_FROM = 400
+_APPLY = "application/apply-patch+yaml"
+_ERRORS_FROM = HTTPStatus.BAD_REQUEST
 
 
 class Answer(Struct, frozen=True):
@@ -140,6 +144,20 @@ class Access:
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
         """The body of a GET. Raises as `send`."""
         return (await self.send("GET", path, query=query)).body
+
+    async def read(self, path: str) -> bytes | None:
+        """One object; None: there is none. Raises as `send`."""
+        try:
+            return await self.get(path)
+        except Refused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    async def apply(self, path: str, document: bytes, owner: str = FIELD_OWNER, *, is_trial: bool = False) -> bytes:
+        """Server-side apply of a whole object, as it stands afterwards: conflicts are won. Raises as `send`."""
+        query = {"fieldManager": owner, "force": "true", **({"dryRun": "All"} if is_trial else {})}
+        return (await self.send("PATCH", path, query=query, body=document, content_type=_APPLY)).body
 
     @asynccontextmanager
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:

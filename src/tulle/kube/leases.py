@@ -259,12 +259,9 @@ class Leadership:
         return Due(monotonic())
 
     async def _read(self) -> Record | None:
-        try:
-            body = await self._access.get(self._path(self._meta.name))
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        body = await self._access.read(self._path(self._meta.name))
+        if body is None:
+            return None
         lease = msgspec.json.decode(body, type=_Lease)
         spec = lease.spec
         return Record(

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from tulle.kube.access import Access
+from tulle.kube.access import FIELD_OWNER, Access
 from tulle.kube.discovery import Resource
 from tulle.kube.errors import KubeError, Refused, Unreachable
 
-FIELD_OWNER = "tulle"
 PER_SECOND = 20.0
 BURST = 50.0
 CONFLICTS = 5
@@ -28,7 +27,6 @@ CONFLICTS = 5
 AGAIN_S = (0.5, 30.0)
 """Wait after a write that the API could not take: first and longest."""
 REQUEST_S = 10.0
-_APPLY = "application/apply-patch+yaml"
 _EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 _GONE, _CONFLICT, _BUSY, _FAULT = 404, 409, 429, 500
 _LATER = frozenset((401, 403, _CONFLICT, _BUSY))
@@ -249,8 +247,7 @@ class Writer:
             await self._create(ref, wish.document)
         else:
             self.writes += 1
-            query = {"fieldManager": self._owner, "force": "true"}
-            await self._access.send("PATCH", ref.path, query=query, body=wish.document, content_type=_APPLY)
+            await self._access.apply(ref.path, wish.document, self._owner)
 
     async def _create(self, ref: Ref, document: bytes) -> None:
         try:

@@ -1,8 +1,10 @@
 """What workloads are known to call, on disk: one JSON file, replaced as a whole. Knows no proxies; deciding is `learning`'s."""
 
+import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +18,16 @@ _SCHEMA = 1
 class _File(Struct):
     schema: int
     workloads: dict[str, dict[str, float]]
+
+
+class Memory(Protocol):
+    """Where it is kept."""
+
+    def read(self) -> Kept:
+        """What was kept, once, at start; it may be of another release, or damaged."""
+
+    async def wrote(self, kept: Kept) -> bool:
+        """Keep it; False where that is not done yet: it is asked again."""
 
 
 class LearnedFile:
@@ -36,10 +48,10 @@ class LearnedFile:
             return {}
         return found.workloads if found.schema == _SCHEMA else {}
 
-    def wrote(self, kept: Kept) -> bool:
+    async def wrote(self, kept: Kept) -> bool:
         """Replace it; False where that failed, which is logged once for each reason."""
         try:
-            self.write(kept)
+            await asyncio.to_thread(self.write, kept)
         except OSError as error:
             if self._said != str(error):
                 self._said = str(error)

@@ -108,6 +108,25 @@ class Learning:
             del self._seen[who]
         return self._settle(who) if len(seen) != before or fresh else False
 
+    def adopt(self, kept: Kept) -> tuple[str, ...]:
+        """Take in what another replica wrote down, as `sound` leaves it; whose sets are larger now. It need not be written again."""
+        changed = []
+        is_changed = self.is_changed
+        for who, names in kept.items():
+            seen = self._seen.setdefault(who, {})
+            newest = sorted(names, key=lambda name: names[name], reverse=True)
+            for name in newest:
+                if name in seen:
+                    seen[name] = max(seen[name], names[name])
+                elif len(seen) < MOST_NAMES:
+                    seen[name] = names[name]
+            if not seen:
+                del self._seen[who]
+            if self._settle(who):
+                changed.append(who)
+        self.is_changed = is_changed
+        return tuple(changed)
+
     def forget_old(self, now: float, held: Callable[[str], frozenset[str]]) -> tuple[str, ...]:
         """Drop what nobody has asked for in KEPT_S and no proxy holds; whose sets became smaller."""
         changed = []

@@ -25,7 +25,7 @@ from tulle.serve.ads import CertificateDoor, Guest, NotAdmittedError, PodDoor, T
 from tulle.serve.client import Client, Ending
 from tulle.serve.credentials import Credentials
 from tulle.serve.fleet import Fleet
-from tulle.serve.learning import MOST_NAMES, Learning
+from tulle.serve.learning import MOST_NAMES, Kept, Learning
 from tulle.serve.nodes import Claim, claim_of, claimed_view
 from tulle.serve.seats import Seat, seats
 from tulle.serve.shelves import Shelves, Shown, our_bug
@@ -212,6 +212,12 @@ class Pushing:
         )
         if is_new:
             self._taught(who)
+
+    def adopt(self, kept: Kept) -> None:
+        """What other replicas say that workloads call: as if their proxies had asked here."""
+        for who in self.learning.adopt(kept):
+            if who in self._learners:
+                self._taught(who)
 
     def crowded(self) -> tuple[Problem, ...]:
         """Workloads that are connected and ask for more than they are given."""

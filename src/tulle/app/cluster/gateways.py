@@ -5,7 +5,6 @@ back into the engine (`inputs.deployed`), where status reads them.
 """
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -20,7 +19,6 @@ from tulle.dialects.kubernetes import workload
 from tulle.engine import Database
 from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
-from tulle.kube.errors import Refused
 from tulle.kube.writing import Writer
 from tulle.model.keys import ObjectKey
 
@@ -75,13 +73,8 @@ class GatewayDuty:
         self._made[wanted.key] = frozenset(made)
 
     async def _addresses(self, wanted: ToDeploy) -> tuple[GatewayAddress, ...]:
-        try:
-            body = await self._access.get(_SERVICES.path(wanted.key.namespace, wanted.name))
-        except Refused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return ()
-            raise
-        return tuple(addresses_of(msgspec.json.decode(body)))
+        body = await self._access.read(_SERVICES.path(wanted.key.namespace, wanted.name))
+        return tuple(addresses_of(msgspec.json.decode(body))) if body is not None else ()
 
 
 def addresses_of(service: dict[str, Any]) -> Iterable[GatewayAddress]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from tulle.app.cluster_duties import OURS
+from tulle.app.cluster.duties import OURS
 from tulle.identity.disk import Disk, own_directory, read_private
+from tulle.installing.naming import AUTHORITY
 from tulle.kube.access import Access
 from tulle.kube.errors import Refused
 
-NAME = "tulle-ca"
 _TYPE = "tulle.dev/ca"
 _SUFFIXES = (".json", ".crt", ".key")
 
@@ -43,13 +43,10 @@ class CaSecret:
 
     async def newer(self) -> _Secret | None:
         """The Secret, if it is another than the directory is a copy of. Raises Refused and Unreachable."""
-        try:
-            answer = await self._access.send("GET", self._path(NAME))
-        except Refused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
-                return None
-            raise
-        found = msgspec.json.decode(answer.body, type=_Secret)
+        body = await self._access.read(self._path(AUTHORITY))
+        if body is None:
+            return None
+        found = msgspec.json.decode(body, type=_Secret)
         return found if found.metadata.resource_version != self._version else None
 
     def lay(self, found: _Secret) -> None:
@@ -76,14 +73,14 @@ class CaSecret:
             "kind": "Secret",
             "type": _TYPE,
             "metadata": {
-                "name": NAME,
+                "name": AUTHORITY,
                 "namespace": self._namespace,
                 "labels": OURS,
                 **({"resourceVersion": self._version} if self._version else {}),
             },
             "data": held,
         }
-        verb, path = ("PUT", self._path(NAME)) if self._version else ("POST", self._path())
+        verb, path = ("PUT", self._path(AUTHORITY)) if self._version else ("POST", self._path())
         try:
             answer = await self._access.send(verb, path, body=msgspec.json.encode(secret))
         except Refused as refused:
