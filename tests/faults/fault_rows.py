@@ -29,6 +29,8 @@ class Counted:
     """Per long stream, heard in the window."""
     breaks: list[str] = field(default_factory=list)
     """Of long streams, in the window."""
+    unopened: list[str] = field(default_factory=list)
+    """Those of them that never said a word: a stream begun anew is a new request."""
     lag_ms: float = 0.0
 
     def quantile(self, share: float) -> float:
@@ -60,11 +62,12 @@ def _streams(found: Counted, inside: Sequence[Line], begin: int, end: int) -> No
     first, last = inside[0]["streams"], inside[-1]["streams"]
     for before, after in zip(first, last, strict=True):
         found.echoes[after["kind"]] = after["echoes"] - before["echoes"]
-        found.breaks += [
-            f"{after['kind']} stream at +{failure['at'] - begin:.1f} s: {failure['reason']}"
-            for failure in after["failures"]
-            if begin <= failure["at"] < end
-        ]
+        for failure in after["failures"]:
+            if begin <= failure["at"] < end:
+                told = f"{after['kind']} stream at +{failure['at'] - begin:.1f} s: {failure['reason']}"
+                found.breaks.append(told)
+                if failure.get("echoes") == 0:
+                    found.unopened.append(told)
 
 
 def is_complete(lines: Sequence[Line], end: int) -> bool:
@@ -84,15 +87,17 @@ class Row:
     counted: Counted
     beside: Counted | None = None
     """The load inside the mesh, where the counted one came from outside."""
+    streams_may_end: bool = False
+    """With the pods they lead to. To begin anew they must not fail."""
 
     @property
     def faults_of_it(self) -> list[str]:
         """Why this row is not good; empty if it is."""
         wrong = [f"{count} x {reason}" for reason, count in self.counted.reasons.most_common(5)]
-        wrong += self.counted.breaks
+        wrong += self._broken(self.counted)
         if self.beside is not None:
             wrong += [f"inside the mesh: {count} x {reason}" for reason, count in self.beside.reasons.most_common(5)]
-            wrong += self.beside.breaks
+            wrong += self._broken(self.beside)
         for kind, echoes in (self.beside or self.counted).echoes.items():
             if echoes < self.seconds * 0.1:
                 wrong.append(f"the {kind} stream stood still: {echoes} echoes")
@@ -101,6 +106,9 @@ class Row:
         if abs(self.counted.new * 2 - self.counted.requests) > 2:
             wrong.append(f"{self.counted.new} of {self.counted.requests} on new connections")
         return wrong
+
+    def _broken(self, counted: Counted) -> list[str]:
+        return counted.unopened if self.streams_may_end else counted.breaks
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -54,6 +54,11 @@ def server(app: str, version: str, replicas: int = 1, **env: str) -> Object:
     return _deployment(app, version, "server.py", {"PORT": "8080", **env}, replicas, 8080)
 
 
+def program(app: str, file: str, env: dict[str, str]) -> Object:
+    """One Deployment of a program that serves nothing."""
+    return _deployment(app, "v1", file, env, 1, None)
+
+
 def load(rate: float) -> str:
     """The load, as a workload."""
     targets = ",".join(f"http://{name}:8080/" for name in DESTINATIONS)

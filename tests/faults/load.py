@@ -353,11 +353,15 @@ class Stream:
     async def run(self) -> None:
         """Hold the conversation; begin anew after a failure, which stays counted."""
         while len(self.failures) < NAMED_FAILURES:
+            before = self.echoes
             try:
                 await self.talk()
             except Exception as error:  # noqa: BLE001 - whatever ends the stream is what is counted
                 if self.echoes:
-                    self.failures.append({"at": round(time.time(), 3), "reason": f"{type(error).__name__}: {error}"})
+                    reason = f"{type(error).__name__}: {error}"
+                    self.failures.append(
+                        {"at": round(time.time(), 3), "reason": reason, "echoes": self.echoes - before}
+                    )
             await asyncio.sleep(0.5)
 
     async def talk(self) -> None:

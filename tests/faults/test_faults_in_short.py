@@ -51,6 +51,18 @@ def test_a_bad_row_says_why(spoilt: dict[str, object], reason: str) -> None:
     assert Row("x", [], "", 6, Counted(**{**good, **spoilt})).faults_of_it == [reason]  # type: ignore[arg-type]
 
 
+def test_streams_may_end_with_their_pods_but_not_fail_to_begin() -> None:
+    ended = {"at": 101.5, "reason": "end of stream", "echoes": 7}
+    unopened = {"at": 101.9, "reason": "reset", "echoes": 0}
+    streams = [{"kind": "tcp", "echoes": 90 + 40 * at, "failures": [ended, unopened][:at]} for at in range(3)]
+    one, both = (
+        counted([_line(100, streams=[streams[0]]), _line(101, streams=[streams[at]])], 100, 102) for at in (1, 2)
+    )
+    assert not Row("x", [], "", 2, one, streams_may_end=True).faults_of_it
+    assert Row("x", [], "", 2, one).faults_of_it == ["tcp stream at +1.5 s: end of stream"]
+    assert Row("x", [], "", 2, both, streams_may_end=True).faults_of_it == ["tcp stream at +1.9 s: reset"]
+
+
 @pytest.fixture(scope="class")
 def quiet() -> Iterator[FaultMesh]:
     """Certificates outlive every row: a control plane that comes back late on a busy machine costs nothing."""
