@@ -12,7 +12,7 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.kubernetes import endpoints, service, workloads_selected
-from tulle.dialects.routing import is_called_by_grpc
+from tulle.dialects.routing import demanded_tls, is_called_by_grpc
 from tulle.engine import Database, gate, query
 from tulle.model.intent import (
     ClientTls,
@@ -89,7 +89,7 @@ def clusters_of(
         is_relayed = _suits(port.protocol, at_gateway) and relays_http(db, found, port.number)
         for subset in (None, *how.subsets):
             one = _cluster(db, found, port, how, subset, is_relayed=is_relayed)
-            made.append(_as_declared(db, one, key, port.number) if at_gateway else one)
+            made.append(_at_gateway(db, one, found, port) if at_gateway else one)
     return tuple(made)
 
 
@@ -254,6 +254,26 @@ def _as_declared(db: Database, plan: Cluster, key: ServiceKey, port: int) -> Clu
     return structs.replace(plan, upstream=Upstream.HTTP2 if is_grpc else Upstream.HTTP1)
 
 
+def _at_gateway(db: Database, plan: Cluster, found: Service, port: ServicePort) -> Cluster:
+    """The cluster of a gateway: TLS where a policy for the service demands it, and what the port declares."""
+    demanded = demanded_tls(db, found, port)
+    if demanded is None:
+        return _as_declared(db, plan, found.key, port.number)
+    declared = PortProtocol.AUTO if port.protocol.is_tls else port.protocol  # what is inside the TLS is said nowhere
+    secured = structs.replace(
+        plan,
+        upstream=_upstream(declared, MeshTls.NEVER, None),
+        mesh_tls=MeshTls.NEVER,
+        is_relayed=False,
+        subject_alt_names=(),
+        originate=_originate(demanded, found.key.host),
+        origins=(*plan.origins, demanded.origin),
+    )
+    if demanded.roots is None:  # nobody can prove to be it: nobody is called
+        secured = structs.replace(secured, discovery=Discovery.STATIC, endpoints=(), source=None)
+    return _as_declared(db, secured, found.key, port.number)
+
+
 def _upstream(protocol: PortProtocol, mesh: MeshTls, http2_asked: bool | None) -> Upstream:
     if protocol in (PortProtocol.HTTP2, PortProtocol.GRPC):
         return Upstream.HTTP2
@@ -276,4 +296,5 @@ def _originate(tls: ClientTls | None, host: str) -> OriginateTls | None:
         sni=tls.sni or ("" if host.startswith("*") else host),
         subject_alt_names=tls.subject_alt_names,
         insecure_skip_verify=tls.insecure_skip_verify,
+        roots=tls.roots or "",
     )

@@ -2,11 +2,12 @@
 
 from tulle.dialects.gateway_api import gateways as standard_gateways
 from tulle.dialects.gateway_api import route_sets as standard
+from tulle.dialects.gateway_api.backend_tls import backend_tls
 from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.istio import gateway as istio_gateways
 from tulle.dialects.istio import virtual_service as istio
 from tulle.engine import Database, query
-from tulle.model.intent import Gateway, RouteSet
+from tulle.model.intent import ClientTls, Gateway, RouteSet, Service, ServicePort
 from tulle.model.keys import ObjectKey
 
 
@@ -24,6 +25,14 @@ def route_sets_in(db: Database, cluster: str, namespace: str) -> tuple[RouteSet,
 def is_called_by_grpc(db: Database, cluster: str, host: str, port: int) -> bool:
     """Whether a route of gRPC leads to a port, which then speaks HTTP/2 whatever it declares. Cuts off other routes."""
     return (host, port) in standard.called_by_grpc(db, cluster)
+
+
+def demanded_tls(db: Database, found: Service, port: ServicePort) -> ClientTls | None:
+    """TLS that gateways owe a port of a Kubernetes Service by a policy of its own; None: nobody demands any."""
+    if not found.is_kubernetes:
+        return None
+    name = found.key.host.partition(".")[0]
+    return backend_tls(db, (found.key.cluster, found.key.namespace, name), port.name)
 
 
 def gateways(db: Database, cluster: str) -> tuple[Gateway, ...]:

@@ -323,6 +323,8 @@ class ClientTls(Struct, frozen=True):
     subject_alt_names: tuple[str, ...]
     insecure_skip_verify: bool
     origin: Origin
+    roots: str | None = ""
+    """PEM of the authorities that may prove the destination; empty: those everybody trusts; None: what was asked for is not there, so nothing can."""
 
 
 class TrafficPolicy(Struct, frozen=True):

@@ -65,13 +65,15 @@ class MeshTls(StrEnum):
     """To endpoints with a sidecar only."""
 
 
-class OriginateTls(Struct, frozen=True):
-    """TLS that the user configured at the client side (DestinationRule SIMPLE)."""
+class OriginateTls(Struct, frozen=True, omit_defaults=True):
+    """TLS that the user configured at the client side (DestinationRule SIMPLE, BackendTLSPolicy)."""
 
     sni: str
     """Empty: the host of each request."""
     subject_alt_names: tuple[str, ...]
     insecure_skip_verify: bool
+    roots: str = ""
+    """PEM of the authorities; empty: those everybody trusts."""
 
 
 class DnsEndpoint(Struct, frozen=True):
@@ -212,6 +214,8 @@ class Listener(Struct, frozen=True):
     chains: tuple[HttpChain | TcpChain, ...]
     origins: tuple[Origin, ...]
     is_gateway: bool = False
+    is_leaving: bool = False
+    """The gateway was told to end: each answer tells the client to go elsewhere."""
 
 
 class Asking(Struct, frozen=True):

@@ -76,7 +76,10 @@ def originate(tls: OriginateTls, alpn: tuple[str, ...]) -> "api.TransportSocket"
     common = api.CommonTlsContext(alpn_protocols=list(alpn))
     if not tls.insecure_skip_verify:
         validation = common.validation_context
-        validation.trusted_ca.filename = SYSTEM_ROOTS
+        if tls.roots:
+            validation.trusted_ca.inline_string = tls.roots
+        else:
+            validation.trusted_ca.filename = SYSTEM_ROOTS
         for name in tls.subject_alt_names or filter(None, (tls.sni,)):
             validation.match_typed_subject_alt_names.append(_exactly(name))
     context = api.UpstreamTlsContext(common_tls_context=common, sni=tls.sni)

@@ -9,17 +9,11 @@ from msgspec import Struct
 
 from tulle.dialects.gateway_api.backends import SERVICE, service_ports
 from tulle.dialects.gateway_api.gateway_classes import our_gateway
-from tulle.dialects.gateway_api.listeners import (
-    Listener,
-    Verdict,
-    gateway_listeners,
-    is_allowed,
-    listener_sets,
-    parent_of,
-)
+from tulle.dialects.gateway_api.listeners import Listener, gateway_listeners, is_allowed, listener_sets, parent_of
 from tulle.dialects.gateway_api.names import ANY_HOST, ROUTE_KINDS, host_of
 from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.gateway_api.schema_routes import AnyRoute, ParentRef
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import objects
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey, covers

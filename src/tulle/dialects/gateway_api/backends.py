@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Struct
 
 from tulle.dialects.gateway_api.grants import is_granted
-from tulle.dialects.gateway_api.listeners import Verdict
 from tulle.dialects.gateway_api.schema_routes import BackendRef, MirrorBackend
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import objects, settings
 from tulle.dialects.kubernetes.registry import declared, service
 from tulle.dialects.kubernetes.services import service_host

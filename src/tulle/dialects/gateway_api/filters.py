@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from tulle.dialects.gateway_api import schema_routes as written
 from tulle.dialects.gateway_api.backends import resolved
-from tulle.dialects.gateway_api.listeners import Verdict
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.engine import Database
 from tulle.model.intent import MatchKind, Redirect, Rewrite, StringMatch, Target
 from tulle.model.keys import Labels, ObjectKey

@@ -12,7 +12,7 @@ from tulle.dialects.gateway_api import schema_routes as written
 from tulle.dialects.gateway_api.backends import resolved, target_of
 from tulle.dialects.gateway_api.checks import EXACT, PREFIX, REGEX
 from tulle.dialects.gateway_api.filters import Filtered, backend_filtered, filtered
-from tulle.dialects.gateway_api.listeners import Verdict
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import settings
 from tulle.dialects.istio.names import whole_ms
 from tulle.engine import Database

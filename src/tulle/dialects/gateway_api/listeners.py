@@ -19,6 +19,7 @@ from tulle.dialects.gateway_api.names import (
     selects_labels,
 )
 from tulle.dialects.gateway_api.schema import GROUP
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import by_kind, objects
 from tulle.dialects.kubernetes.key_pairs import PAIRS
 from tulle.dialects.kubernetes.namespace_labels import namespace
@@ -26,13 +27,6 @@ from tulle.dialects.kubernetes.registry import secret_digest
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey, covers
 from tulle.model.origin import Origin
-
-
-class Verdict(Struct, frozen=True):
-    """Why something is not so: a reason of the API, and a sentence."""
-
-    reason: str
-    message: str
 
 
 class Listener(Struct, frozen=True):

@@ -9,9 +9,9 @@ from tulle.dialects.gateway_api import schema_routes as written
 from tulle.dialects.gateway_api.attaching import Attachment, attachments
 from tulle.dialects.gateway_api.backends import resolved, target_of
 from tulle.dialects.gateway_api.http_rules import Rule, grpc_rule, http_rule
-from tulle.dialects.gateway_api.listeners import Verdict
 from tulle.dialects.gateway_api.names import ANY_HOST, ROUTE_KINDS, host_of
 from tulle.dialects.gateway_api.schema import GROUP
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import by_kind, by_namespace, objects, settings
 from tulle.dialects.istio.names import MESH
 from tulle.dialects.kubernetes.services import service_host

@@ -186,6 +186,8 @@ class CaRef(Wire, frozen=True):
     group: str
     kind: str
     name: str
+    namespace: str | None = None
+    """Only where a Gateway names them."""
 
 
 class SubjectAltName(Wire, frozen=True):

@@ -9,19 +9,23 @@ from typing import Any, Final
 
 from tulle.dialects.gateway_api import schema
 from tulle.dialects.gateway_api.attaching import Attachment, attached_routes, attachments
+from tulle.dialects.gateway_api.backend_tls import gateways_of, judge
 from tulle.dialects.gateway_api.features import FEATURES
 from tulle.dialects.gateway_api.gateway_classes import is_our_class, our_gateway
 from tulle.dialects.gateway_api.inputs import Deployed, deployed
-from tulle.dialects.gateway_api.listeners import Listener, Verdict, gateway_listeners, listener_sets, parent_of
+from tulle.dialects.gateway_api.listeners import Listener, gateway_listeners, listener_sets, parent_of
 from tulle.dialects.gateway_api.names import CONTROLLER, ROUTE_KINDS
 from tulle.dialects.gateway_api.route_sets import routed
 from tulle.dialects.gateway_api.schema import GROUP
+from tulle.dialects.gateway_api.verdicts import Verdict
 from tulle.dialects.inputs import objects
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey
 
 Status = dict[str, Any]
 _NOT_YET: Final = Deployed()
+_MOST_ANCESTORS: Final = 16
+"""The API takes no more."""
 
 
 @query
@@ -213,9 +217,31 @@ def _written(one: Attachment) -> Iterator[tuple[str, Any]]:
         yield "port", ref.port
 
 
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+def _policy_status(db: Database, key: ObjectKey) -> Status | None:
+    """One ancestor for each Gateway that calls what the policy is for."""
+    found = judge(db, key)
+    conditions = [
+        _condition(db, key, "Accepted", found.refused),
+        _condition(db, key, "ResolvedRefs", found.unresolved),
+    ]
+    ancestors = [
+        {
+            "ancestorRef": {"group": GROUP, "kind": "Gateway", "namespace": one.namespace, "name": one.name},
+            "controllerName": CONTROLLER,
+            "conditions": conditions,
+        }
+        for one in gateways_of(db, key)[:_MOST_ANCESTORS]
+    ]
+    return {"ancestors": ancestors} if ancestors else None
+
+
 _STATUSES: Final[dict[str, Callable[[Database, ObjectKey], Status | None]]] = {
     "GatewayClass": _class_status,
     "Gateway": _gateway_status,
     "ListenerSet": _set_status,
     **dict.fromkeys(ROUTE_KINDS, _route_status),
+    "BackendTLSPolicy": _policy_status,
 }
