@@ -121,7 +121,8 @@ def _tar(layer: Layer) -> tuple[Path, str]:
             with tempfile.TemporaryDirectory(dir=folder) as root:
                 layer.make(Path(root))
                 _pack(Path(root), target)
-            note.write_text(hashlib.file_digest(target.open("rb"), "sha256").hexdigest())
+            with target.open("rb") as packed:
+                note.write_text(hashlib.file_digest(packed, "sha256").hexdigest())
         os.utime(target)
         os.utime(note)
     return target, note.read_text()
