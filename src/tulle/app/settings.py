@@ -3,6 +3,7 @@
 Knows names and ranges; what a setting means is said where it is read.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -68,11 +69,13 @@ class SettingsRefusedError(ValueError):
     """The settings file is not one; says where."""
 
 
-def load(path: Path | None) -> Settings:
-    """The settings of a file; defaults without one. Raises SettingsRefusedError, OSError."""
-    if path is None:
-        return Settings()
+def load(path: Path | None, unsaid: Mapping[str, object] | None = None) -> Settings:
+    """The settings of a file; defaults without one, `unsaid` (by their names in the file) before ours.
+
+    Raises SettingsRefusedError, OSError.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Settings)
+        said = msgspec.json.decode(path.read_bytes() if path else b"{}", type=dict[str, object])
+        return msgspec.convert({**(unsaid or {}), **said}, Settings)
     except msgspec.MsgspecError as error:
         raise SettingsRefusedError(f"{path}: {error}") from error

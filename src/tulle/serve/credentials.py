@@ -25,6 +25,7 @@ from tulle.identity.rotation import holders_of, leaf_statuses, phase
 from tulle.identity.spiffe import SpiffeId
 from tulle.serve.client import Client
 from tulle.serve.fleet import Ears, Fleet
+from tulle.serve.seats import Seat
 from tulle.serve.vault import LEAF, ROOTS, Vault
 from tulle.xds.events import Acked
 from tulle.xds.names import TypeUrl
@@ -51,6 +52,8 @@ class Credentials(Ears):
         self._acked_bundle = ""
         self.trusted_elsewhere: Callable[[str], int] = lambda _: 0
         """How many proxies, connected to other replicas, trust the bundle of this version."""
+        self.runs: Callable[[Seat], bool] = lambda _: True
+        """Whether a proxy runs in a pod, as far as is known: a new root waits for no other that is connected nowhere."""
         self.issued = 0
         self.troubles = 0
 
@@ -100,10 +103,12 @@ class Credentials(Ears):
         self._look_at_bundle()
 
     def trusting(self) -> tuple[str, int]:
-        """The version of the bundle that every proxy connected here trusts, and how many they are; empty while they differ."""
+        """The version of the bundle that every proxy connected here trusts, and how many of them run; empty while they differ."""
         version = self._vault.bundle_version
-        connected = [uid for uid in self._fleet.seats if self._fleet.of_seat(uid)]
-        return (version, len(connected)) if all(self._trusts(uid, version) for uid in connected) else ("", 0)
+        connected = {uid: seat for uid, seat in self._fleet.seats.items() if self._fleet.of_seat(uid)}
+        if not all(self._trusts(uid, version) for uid in connected):
+            return "", 0
+        return version, sum(self.runs(seat) for seat in connected.values())
 
     @property
     def phase(self) -> str:
@@ -128,7 +133,7 @@ class Credentials(Ears):
     def lacking_bundle(self) -> tuple[str, ...]:
         """Uids of pods that have not acknowledged the bundle of now: whom a new root waits for."""
         version = self._vault.bundle_version
-        return tuple(uid for uid in self._fleet.seats if not self._trusts(uid, version))
+        return tuple(uid for uid, seat in self._fleet.seats.items() if self._is_awaited(uid, seat, version))
 
     # --- heard from the fleet ----------------------------------------------------------------------------------------
 
@@ -152,13 +157,17 @@ class Credentials(Ears):
         version = self._vault.bundle_version
         if self._acked_bundle == version:
             return
-        lacking = [uid for uid in self._fleet.seats if not self._trusts(uid, version)]
+        lacking = [uid for uid, seat in self._fleet.seats.items() if self._is_awaited(uid, seat, version)]
         if lacking and (
             any(self._fleet.of_seat(uid) for uid in lacking) or len(lacking) > self.trusted_elsewhere(version)
         ):
             return
         self._acked_bundle = version
         self._do(self._office.handle(BundleAcked(frozenset(self._office.bundle.fingerprints), time())))
+
+    def _is_awaited(self, uid: str, seat: Seat, version: str) -> bool:
+        """Whether a pod's proxy is yet to trust the bundle. One that is not there gets the newest when it comes."""
+        return not self._trusts(uid, version) and (bool(self._fleet.of_seat(uid)) or self.runs(seat))
 
     def _trusts(self, uid: str, version: str) -> bool:
         streams = self._fleet.of_seat(uid)

@@ -20,6 +20,9 @@ from tulle.kube.access import Access
 from tulle.kube.errors import KubeError
 from tulle.serve import logs
 
+SETTLE_S = 180.0
+"""A kubelet brings a changed ConfigMap into its pods within two minutes (sync period and jitter, one minute and a half): so long
+a new root only stands in the bundle. Without that, a proxy that connects anew would meet a certificate it cannot know."""
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - of a pod
 
 
@@ -46,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run until told to stop; the exit code."""
     given = arguments(words)
     try:
-        settings = load(given.settings)
+        settings = load(given.settings, {"bundleSettleSeconds": SETTLE_S})
         names = Names(given.namespace, given.revision)
         replica = Replica(
             name=given.name,

@@ -23,6 +23,7 @@ from tulle.app.settings import Settings
 from tulle.dialects.gateway_api.deployments import DeploymentSettings
 from tulle.dialects.gateway_api.listeners import secret_namespaces
 from tulle.dialects.inputs import by_kind, objects
+from tulle.dialects.kubernetes import workload
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
 from tulle.installing.naming import CONTROL_PLANE, LEADER
@@ -34,6 +35,7 @@ from tulle.kube.webhook import KeyPair, Webhook
 from tulle.kube.writing import Ref, Writer
 from tulle.serve import admin, logs
 from tulle.serve.ads import TokenRefusedError
+from tulle.serve.seats import Seat
 from tulle.sources.cluster_namespaces import selected_by
 from tulle.sources.kubernetes import KubernetesSource
 
@@ -112,6 +114,7 @@ class ClusterPlane:
         self._memory.tell(plane.pushing.adopt)
         self._stored = plane.store.roots
         plane.credentials.trusted_elsewhere = self._replicas.trusting
+        plane.credentials.runs = lambda seat: _is_ready(plane, seat)
         await plane.open()
         await plane.open_tokens(f"{self._replica.listen}:{XDS_PORT}", self.names, _Reviewing(self._reviewer))
         await self._open_webhook(plane)
@@ -165,12 +168,13 @@ class ClusterPlane:
             self._ca.lay(other)
 
     async def _settle_roots(self, plane: ControlPlane) -> None:
-        """Store the roots that we moved; adopt those that another replica moved."""
-        if plane.store.roots != self._stored:
-            if await self._ca.store():
-                self._stored = plane.store.roots
-                return
-        elif self._is_leading:
+        """Store the roots that we moved, or that somebody deleted; adopt those that another replica moved.
+
+        The leader looks, too: each revision has one, and they share the roots.
+        """
+        is_lost = self._is_leading and not self._ca.is_kept
+        if (plane.store.roots != self._stored or is_lost) and await self._ca.store():
+            self._stored = plane.store.roots
             return
         found = await self._ca.newer()
         if found is not None:
@@ -291,6 +295,12 @@ class _Reviewing:
             return await self._reviewer.review(token)
         except TokenRefused as refused:
             raise TokenRefusedError(str(refused)) from refused
+
+
+def _is_ready(plane: ControlPlane, seat: Seat) -> bool:
+    """A pod is ready only while its proxy runs. Others may be waiting for a node, or be over, for days."""
+    found = workload(plane.db, seat.workload)
+    return found is not None and found.is_ready
 
 
 def _on_refused(ref: Ref, error: KubeError) -> None:

@@ -41,10 +41,16 @@ class CaSecret:
         self._version = ""
         """The resource version that the directory is a copy of; empty before there was one."""
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there was a Secret when we looked last."""
+        return bool(self._version)
+
     async def newer(self) -> _Secret | None:
         """The Secret, if it is another than the directory is a copy of. Raises Refused and Unreachable."""
         body = await self._access.read(self._path(AUTHORITY))
         if body is None:
+            self._version = ""
             return None
         found = msgspec.json.decode(body, type=_Secret)
         return found if found.metadata.resource_version != self._version else None
