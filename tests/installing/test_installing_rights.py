@@ -8,7 +8,7 @@ from tulle.app.cluster import duties, gateways, learned
 from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API
 from tulle.installing import kinds
 from tulle.installing.installation import Request, objects
-from tulle.installing.naming import AUTHORITY, TRUST_ROOT
+from tulle.installing.naming import AUTHORITY, CONFIG_MAPS, SECRETS, TRUST_ROOT
 from tulle.installing.rights import READ, RIGHTS, Right, Where, described
 from tulle.installing.values import values_of
 from tulle.kube.leases import LEASES
@@ -46,7 +46,7 @@ def test_what_is_read_is_what_the_source_follows() -> None:
     followed = {(kind.group, PLURALS[kind.kind]) for kind in kinds_in_use()}
     assert held(Where.CLUSTER, READ) == followed
     by_place = {(group, f"{kind.lower()}s") for group, kind in BY_PLACE}
-    assert held(Where.GATEWAYS, READ) == by_place
+    assert held(Where.GATEWAYS, READ) | held(Where.NAMED, READ) == by_place
     assert held(Where.OWN, READ) == {(learned.RESOURCE.group, learned.RESOURCE.plural)}
 
 
@@ -54,6 +54,18 @@ def test_no_secret_is_read_across_the_cluster() -> None:
     wide = [one for one in RIGHTS if one.where is Where.CLUSTER and "secrets" in one.resources]
     assert wide == []
     assert all(right.resources != ("*",) and right.verbs != ("*",) and right.group != "*" for right in RIGHTS)
+
+
+def test_a_named_config_map_opens_no_secret() -> None:
+    """Two roles, bound apart: a policy that names CA certificates gives us no more of its namespace."""
+    assert held(Where.GATEWAYS, READ) == {("", "secrets")}
+    assert held(Where.NAMED, READ) == {("", "configmaps")}
+    made = {
+        one["metadata"]["name"]: one for one in objects(Request(values_of("minimal"))) if one["kind"] == "ClusterRole"
+    }
+    for role, kind in ((SECRETS, "secrets"), (CONFIG_MAPS, "configmaps")):
+        (found,) = [one for name, one in made.items() if name.startswith(role)]
+        assert found["rules"] == [{"apiGroups": [""], "resources": [kind], "verbs": list(READ)}]
 
 
 def test_statuses_are_those_of_kinds_that_are_read() -> None:

@@ -13,6 +13,7 @@ from tulle.installing.blueprint import Each, Item, Namespace, Node, Text, Value,
 from tulle.installing.kinds import LEARNED_NAMES, OWN_GROUP, gateway_api, groups
 from tulle.installing.naming import (
     AUTHORITY,
+    CONFIG_MAPS,
     CONTROL_PLANE,
     INJECTOR,
     SECRETS,
@@ -37,6 +38,7 @@ class Where(StrEnum):
     CLUSTER = "cluster"
     OWN = "own namespace"
     GATEWAYS = "namespaces with gateways"
+    NAMED = "namespaces with ConfigMaps that are named"
 
 
 class Right(Struct, frozen=True):
@@ -59,6 +61,8 @@ _GATEWAYS: Final = (Value("gatewayController.enabled"),)
 _DEPLOYING: Final = (Value("gatewayController.enabled"), Value("gatewayController.manageDeployments"))
 _SECRETS_ROLE: Final = wide(SECRETS)
 _SECRETS_BINDING: Final = revised(SECRETS)
+_MAPS_ROLE: Final = wide(CONFIG_MAPS)
+_MAPS_BINDING: Final = revised(CONFIG_MAPS)
 
 _READING: Final = (
     Right("", ("namespaces",), READ, "labels of namespaces say what is in the mesh; trust roots are written into them"),
@@ -181,23 +185,24 @@ _GATEWAY_SECRETS: Final = (
         "",
         ("configmaps",),
         READ,
-        "parameters of a Gateway, and CA bundles that its listeners and backends name",
-        where=Where.GATEWAYS,
+        "parameters of a Gateway, and CA bundles that its listeners and policies for backends name",
+        where=Where.NAMED,
     ),
     Right(
         _RBAC,
         ("rolebindings",),
         ("get", "create", "patch", "delete"),
-        "binds the right to read Secrets in namespaces that hold a gateway, and takes it back",
-        names=(_SECRETS_BINDING,),
+        "binds the rights to read Secrets where gateways are, and ConfigMaps where one is named, and takes them back",
+        names=(_SECRETS_BINDING, _MAPS_BINDING),
         needs=(Value("secrets.followGateways"),),
     ),
     Right(
         _RBAC,
         ("clusterroles",),
         ("bind",),
-        "only the one role that reads Secrets can be bound: nothing else is gained; `secrets.followGateways: false` takes it away",
-        names=(_SECRETS_ROLE,),
+        "only the roles that read Secrets and ConfigMaps of a namespace can be bound: nothing else is gained; "
+        "`secrets.followGateways: false` takes it away",
+        names=(_SECRETS_ROLE, _MAPS_ROLE),
         needs=(Value("secrets.followGateways"),),
     ),
 )
@@ -254,6 +259,7 @@ def objects() -> tuple[Node, ...]:
     own = metadata(revised(CONTROL_PLANE), _COMPONENT)
     everywhere = metadata(_NAME, _COMPONENT, is_namespaced=False)
     secrets = metadata(_SECRETS_ROLE, _COMPONENT, is_namespaced=False)
+    maps = metadata(_MAPS_ROLE, _COMPONENT, is_namespaced=False)
 
     def role(kind: str, meta: Node, where: Where) -> Node:
         return {"apiVersion": f"{_RBAC}/v1", "kind": kind, "metadata": meta, "rules": _rules(where)}
@@ -266,20 +272,21 @@ def objects() -> tuple[Node, ...]:
             role("Role", own, Where.OWN),
             _bound("RoleBinding", own, "Role", revised(CONTROL_PLANE)),
             role("ClusterRole", secrets, Where.GATEWAYS),
+            role("ClusterRole", maps, Where.NAMED),
             When(
                 (Value("ingress.enabled"),),
-                _bound("RoleBinding", _in(Value("ingress.namespace")), "ClusterRole", _SECRETS_ROLE),
+                _bound("RoleBinding", _in(_SECRETS_BINDING, Value("ingress.namespace")), "ClusterRole", _SECRETS_ROLE),
             ),
-            Each(
-                Value("secrets.namespaces"),
-                _bound("RoleBinding", _in(Item()), "ClusterRole", _SECRETS_ROLE),
+            *(
+                Each(Value("secrets.namespaces"), _bound("RoleBinding", _in(binding, Item()), "ClusterRole", bound))
+                for binding, bound in ((_SECRETS_BINDING, _SECRETS_ROLE), (_MAPS_BINDING, _MAPS_ROLE))
             ),
         )
     )
 
 
-def _in(namespace: Node) -> Node:
-    return {"name": _SECRETS_BINDING, "namespace": namespace, "labels": labels(_COMPONENT)}
+def _in(binding: Node, namespace: Node) -> Node:
+    return {"name": binding, "namespace": namespace, "labels": labels(_COMPONENT)}
 
 
 def described(right: Right) -> str:

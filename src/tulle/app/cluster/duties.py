@@ -14,7 +14,6 @@ from tulle.installing.naming import (
     INJECTOR,
     INSTALL,
     REVISION,
-    SECRETS,
     SHARED,
     TAG,
     TRUST_ROOT,
@@ -66,24 +65,26 @@ class TrustRoots:
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
 
 
-class SecretRights:
-    """Our right to read the Secrets of a namespace: bound while a gateway is there, taken back when none is."""
+class PlaceRights:
+    """Our right to read a kind in a namespace: bound while there is a reason, taken back when there is none."""
 
-    def __init__(self, writer: Writer, names: Names) -> None:
+    def __init__(self, writer: Writer, names: Names, role: str) -> None:
+        """`role`: naming.SECRETS or naming.CONFIG_MAPS."""
         self._writer = writer
         self._names = names
+        self._role = role
         self._bound: frozenset[str] = frozenset()
 
     def settle(self, holding: frozenset[str]) -> None:
-        """Wish the bindings of the namespaces that hold gateways."""
-        names, binding = self._names, self._names.revised(SECRETS)
+        """Wish the bindings of these namespaces."""
+        names, binding = self._names, self._names.revised(self._role)
         for left in self._bound - holding:
             self._writer.delete(ROLE_BINDINGS, left, binding)
         self._bound = holding
         for name in sorted(holding):
             labels = {**OURS, INSTALL: names.revision}
             account = {"kind": "ServiceAccount", "name": names.revised(CONTROL_PLANE), "namespace": names.namespace}
-            role = {"apiGroup": ROLE_BINDINGS.group, "kind": "ClusterRole", "name": names.wide(SECRETS)}
+            role = {"apiGroup": ROLE_BINDINGS.group, "kind": "ClusterRole", "name": names.wide(self._role)}
             self._writer.apply(
                 ROLE_BINDINGS,
                 {

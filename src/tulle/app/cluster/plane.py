@@ -11,7 +11,7 @@ from contextlib import suppress
 from time import monotonic, time
 
 from tulle.app.cluster.admission import injector, validator
-from tulle.app.cluster.duties import OURS, SecretRights, TrustRoots, WebhookTrust
+from tulle.app.cluster.duties import OURS, PlaceRights, TrustRoots, WebhookTrust
 from tulle.app.cluster.gateways import GatewayDuty
 from tulle.app.cluster.learned import SharedMemory
 from tulle.app.cluster.replicas import Replicas
@@ -22,11 +22,12 @@ from tulle.app.control_plane import ControlPlane
 from tulle.app.settings import Settings
 from tulle.dialects.gateway_api.deployments import DeploymentSettings
 from tulle.dialects.gateway_api.listeners import secret_namespaces
+from tulle.dialects.gateway_api.named import named_config_maps
 from tulle.dialects.inputs import by_kind, objects
 from tulle.dialects.kubernetes import workload
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
-from tulle.installing.naming import CONTROL_PLANE, LEADER
+from tulle.installing.naming import CONFIG_MAPS, CONTROL_PLANE, LEADER, SECRETS
 from tulle.kube.access import Access
 from tulle.kube.errors import KubeError
 from tulle.kube.leases import Leadership
@@ -77,7 +78,8 @@ class ClusterPlane:
         self._webhook: Webhook | None = None
         self._shown: KeyPair | None = None
         self._webhook_trust = WebhookTrust(access, names, replica.injection.tags)
-        self._secret_rights = SecretRights(self._writer, names)
+        self._secret_rights = PlaceRights(self._writer, names, SECRETS)
+        self._map_rights = PlaceRights(self._writer, names, CONFIG_MAPS)
         self._statuses: Statuses | None = None
         self._told_at = -1
         self._plane: ControlPlane | None = None
@@ -85,6 +87,7 @@ class ClusterPlane:
         self._stored: tuple[object, ...] = ()
         self._is_leading = False
         self._holding: frozenset[str] = frozenset()
+        self._maps: frozenset[tuple[str, str]] = frozenset()
         self._failures: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -221,9 +224,11 @@ class ClusterPlane:
     def _settle(self, plane: ControlPlane) -> None:
         """What follows from the objects we know: wishes, and no waiting."""
         self._follow_secrets(plane)
+        self._follow_maps(plane)
         if self._is_leading:
             self._trust_roots.settle(self._namespaces(plane), plane.bundle_pem, monotonic())
             self._secret_rights.settle(self._holding)
+            self._map_rights.settle(frozenset(namespace for namespace, _ in self._maps))
             self._settle_statuses(plane)
 
     def _settle_statuses(self, plane: ControlPlane) -> None:
@@ -242,6 +247,13 @@ class ClusterPlane:
         if holding != self._holding:
             self._holding = holding
             self._source.follow(("", "Secret"), ((name, "") for name in holding))
+
+    def _follow_maps(self, plane: ControlPlane) -> None:
+        """ConfigMaps are read one by one, where a Gateway or a policy for its backends names them."""
+        named = named_config_maps(plane.db, self._settings.cluster)
+        if named != self._maps:
+            self._maps = named
+            self._source.follow(("", "ConfigMap"), named)
 
     def _namespaces(self, plane: ControlPlane) -> Mapping[str, str]:
         found = {}

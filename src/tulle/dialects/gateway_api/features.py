@@ -48,6 +48,13 @@ FEATURES: Final = tuple(
 )
 """By name, sorted as the status must be; at most 64."""
 MESH_FEATURES: Final = (
+    "GRPCRoute",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
     "Mesh",
     "MeshConsumerRoute",
     "MeshHTTPRouteBackendRequestHeaderModification",
@@ -59,3 +66,18 @@ MESH_FEATURES: Final = (
     "MeshHTTPRouteSchemeRedirect",
 )
 """What is claimed of mesh routes: no class says these, the suite is told (`--supported-features`)."""
+NOT_CLAIMED: Final = {
+    "BackendTLSPolicy": "works from files; in a cluster the ConfigMaps that it names are not read yet",
+    "BackendTLSPolicySANValidation": "as BackendTLSPolicy",
+    "GatewayBackendClientCertificate": "a gateway has no certificate of its own towards backends outside the mesh: clusters are shared by gateways",
+    "GatewayFrontendClientCertificateValidation": "`tls.frontend` of a Gateway is reported as not enforced",
+    "GatewayFrontendClientCertificateValidationInsecureFallback": "as GatewayFrontendClientCertificateValidation",
+    "GatewayStaticAddresses": "a Gateway's Service gets the address that the cluster's load balancer gives it; `addresses` are not asked for",
+    "HTTPRouteRetry": "`retry` is in force where the definitions of the experimental channel are installed; the suite runs with the standard ones",
+    "HTTPRouteRetryBackendTimeout": "as HTTPRouteRetry",
+    "HTTPRouteRetryConnectionError": "as HTTPRouteRetry",
+    "MeshClusterIPMatching": "sidecars in full push route by Host within a port: a Host header that names a service with routes meets them on "
+    "connections to another service, too",
+    "UDPRoute": "datagrams are not routed: a listener of UDP is not accepted (UnsupportedProtocol)",
+}
+"""Every other feature that the suite knows, and why it is not claimed."""
