@@ -37,6 +37,12 @@ type answer struct {
 	body  string
 }
 
+// way is how to ask, again and again; close it when done.
+type way struct {
+	ask   func(context.Context) (*answer, error)
+	close func()
+}
+
 func (all *answer) add(key, value string) { all.lines = append(all.lines, key+"="+value) }
 
 func ask(arguments []string) error {
@@ -59,15 +65,20 @@ func ask(arguments []string) error {
 		return err
 	}
 	one.target = target
-	ways := map[string]func(context.Context, order) (*answer, error){
-		"http": askHTTP, "https": askHTTP, "grpc": askGRPC, "tcp": askTCP,
-	}
-	way, ok := ways[target.Scheme]
+	open, ok := map[string]func(order) (*way, error){
+		"http": openHTTP, "https": openHTTP, "grpc": openGRPC, "tcp": openTCP,
+	}[target.Scheme]
 	if !ok {
 		return fmt.Errorf("no way to speak %q", target.Scheme)
 	}
+	// one way for all requests: where the protocol has connections that last, they share one
+	opened, err := open(one)
+	if err != nil {
+		return err
+	}
+	defer opened.close()
 	for number := range *count {
-		if err := tell(number, one, way); err != nil {
+		if err := tell(number, one, opened.ask); err != nil {
 			return err
 		}
 	}
@@ -75,11 +86,11 @@ func ask(arguments []string) error {
 }
 
 // tell asks once and prints; a blank line ends each answer.
-func tell(number int, one order, way func(context.Context, order) (*answer, error)) error {
+func tell(number int, one order, ask func(context.Context) (*answer, error)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), one.limit)
 	defer cancel()
 	began := time.Now()
-	got, err := way(ctx, one)
+	got, err := ask(ctx)
 	if err != nil {
 		return fmt.Errorf("[%d] %w", number, err)
 	}
@@ -96,7 +107,18 @@ func tell(number int, one order, way func(context.Context, order) (*answer, erro
 	return nil
 }
 
-func askHTTP(ctx context.Context, one order) (*answer, error) {
+func openHTTP(one order) (*way, error) {
+	//nolint:gosec // the suite's servers have certificates of nobody
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	client := &http.Client{Transport: transport}
+	if !one.follow {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	ask := func(ctx context.Context) (*answer, error) { return askHTTP(ctx, client, one) }
+	return &way{ask, transport.CloseIdleConnections}, nil
+}
+
+func askHTTP(ctx context.Context, client *http.Client, one order) (*answer, error) {
 	request, err := http.NewRequestWithContext(ctx, one.method, one.target.String(), nil)
 	if err != nil {
 		return nil, err
@@ -108,13 +130,6 @@ func askHTTP(ctx context.Context, one order) (*answer, error) {
 		} else {
 			request.Header.Add(name, strings.TrimSpace(value))
 		}
-	}
-	//nolint:gosec // the suite's servers have certificates of nobody
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	if !one.follow {
-		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -144,14 +159,15 @@ func (all *answer) addHeaders(headers map[string][]string) {
 	}
 }
 
-func askGRPC(ctx context.Context, one order) (*answer, error) {
+func openGRPC(one order) (*way, error) {
 	options := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	sent := metadata.MD{}
 	for _, header := range one.headers {
 		name, value, _ := strings.Cut(header, ":")
 		if strings.EqualFold(name, "host") {
 			options = append(options, grpc.WithAuthority(strings.TrimSpace(value)))
 		} else {
-			ctx = metadata.AppendToOutgoingContext(ctx, name, strings.TrimSpace(value))
+			sent.Append(name, strings.TrimSpace(value))
 		}
 	}
 	// the name as given: it is the authority
@@ -159,9 +175,15 @@ func askGRPC(ctx context.Context, one order) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer connection.Close()
+	ask := func(ctx context.Context) (*answer, error) {
+		return askGRPC(metadata.NewOutgoingContext(ctx, sent), connection, one)
+	}
+	return &way{ask, func() { connection.Close() }}, nil
+}
+
+func askGRPC(ctx context.Context, connection *grpc.ClientConn, one order) (*answer, error) {
 	response, headers := &wrapperspb.StringValue{}, metadata.MD{}
-	err = connection.Invoke(ctx, grpcMethod, wrapperspb.String(one.message), response, grpc.Header(&headers))
+	err := connection.Invoke(ctx, grpcMethod, wrapperspb.String(one.message), response, grpc.Header(&headers))
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +191,11 @@ func askGRPC(ctx context.Context, one order) (*answer, error) {
 	got.add("StatusCode", "200") // what the suite takes for OK
 	got.addHeaders(headers)
 	return got, nil
+}
+
+func openTCP(one order) (*way, error) {
+	ask := func(ctx context.Context) (*answer, error) { return askTCP(ctx, one) }
+	return &way{ask, func() {}}, nil
 }
 
 func askTCP(ctx context.Context, one order) (*answer, error) {
