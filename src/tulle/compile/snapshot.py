@@ -7,6 +7,7 @@ bundle. Secrets are not here: serving joins them for the identity of each proxy.
 from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.message import Message
+from msgspec.structs import replace
 
 from tulle.compile import gateways, outbound, routes
 from tulle.compile.destinations import clusters_of, destinations_for
@@ -65,7 +66,7 @@ def assignments_held(db: Database, view: OutboundView) -> ByName:
 def listeners_held(db: Database, view: View) -> ByName:
     """Listeners: of a sidecar or of a gateway."""
     if view.gateway:
-        return _by_name([_gateway_listeners(db, view.gateway, view.outbound)])
+        return _by_name([_gateway_listeners(db, view.gateway, view.outbound, view.is_leaving)])
     made = [_shared_listeners(db, view.outbound)]
     made += [namespace_listeners(db, eyes, place) for eyes, place in _seen(db, view.outbound)]
     if view.inbound:
@@ -244,10 +245,11 @@ def _service_listeners(db: Database, view: OutboundView, key: ServiceKey) -> Res
 
 
 @query
-def _gateway_listeners(db: Database, view: GatewayView, client: OutboundView) -> Resources:
+def _gateway_listeners(db: Database, view: GatewayView, client: OutboundView, is_leaving: bool) -> Resources:
     mesh = settings(db)
     plans = (gateways.gateway_listener(db, view, client, port) for port in gateways.gateway_ports_used(db, view))
-    return tuple(_resource(envoy_listeners.listener(plan, mesh)) for plan in plans if plan)
+    told = (replace(plan, is_leaving=is_leaving) for plan in plans if plan)
+    return tuple(_resource(envoy_listeners.listener(plan, mesh)) for plan in told)
 
 
 @query

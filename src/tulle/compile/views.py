@@ -13,6 +13,7 @@ from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
 from tulle.dialects.kubernetes import services_in, workload
 from tulle.dialects.kubernetes.discovery import is_on_demand
+from tulle.dialects.kubernetes.pods import is_leaving, pod_key
 from tulle.dialects.routing import gateways
 from tulle.engine import Database, query
 from tulle.model.intent import Depth, Workload
@@ -54,6 +55,8 @@ class View(Struct, frozen=True):
     outbound: OutboundView
     inbound: Inbound | None = None
     gateway: GatewayView | None = None
+    is_leaving: bool = False
+    """A gateway that was told to end: its callers shall go elsewhere. (A sidecar's callers hear it by their endpoints.)"""
 
 
 @query
@@ -65,7 +68,7 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
     labels = _kept(found.labels, label_keys_in_use(db, key.cluster))
     if found.is_gateway:
         outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True)
-        return View(outbound, gateway=_gateway_view(db, found))
+        return View(outbound, gateway=_gateway_view(db, found), is_leaving=is_leaving(db, pod_key(key)))
     asks = is_on_demand(db, key)
     depth = found.depth or depth_rules(db, key.cluster, key.namespace).default
     relays = depth is Depth.L4 and not asks  # what is asked for by address is told apart as HTTP

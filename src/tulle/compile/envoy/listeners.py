@@ -237,7 +237,9 @@ def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.Ht
                 subject=api.BoolValue(value=True), uri=True
             ),
             "common_http_protocol_options": api.CoreHttpProtocolOptions(
-                headers_with_underscores_action="REJECT_REQUEST"
+                headers_with_underscores_action="REJECT_REQUEST",
+                # Another manager also drains the connections that were made before (docs/decisions/0013, "Drain").
+                max_requests_per_connection=api.UInt32Value(value=1) if plan.is_leaving else None,
             ),
         }
     else:

@@ -125,6 +125,13 @@ def is_ready(pod: Pod) -> bool:
     return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
 
 
+@query
+def is_leaving(db: Database, key: ObjectKey) -> bool:
+    """Whether a pod was told to end, and has not ended."""
+    found = objects(db, key)
+    return found is not None and found.spec.metadata.deletion_timestamp is not None
+
+
 def is_over(pod: Pod) -> bool:
     """Finished for good."""
     return pod.status.phase in _OVER
