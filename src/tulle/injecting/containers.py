@@ -24,7 +24,7 @@ from tulle.compile.envoy.cluster_bootstrap import (
 )
 from tulle.compile.envoy.telling import environment
 from tulle.dialects.kubernetes.injection import SIDECAR_CONTAINER
-from tulle.injecting.settings import PROXY_USER, TOKEN_AUDIENCE, TOKEN_SECONDS, InjectionSettings, Resources
+from tulle.injecting.settings import PROXY_USER, TOKEN_AUDIENCE, InjectionSettings, Resources
 from tulle.injecting.wishes import Wishes
 
 Json = dict[str, Any]
@@ -140,7 +140,7 @@ def captured(wishes: Wishes) -> str:
 
 def volumes(settings: InjectionSettings) -> list[Json]:
     """The proxy's volumes; no other container mounts them."""
-    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": settings.token_seconds, "path": "token"}
     roots = {"name": settings.trust_root, "items": [{"key": ROOT_CERTIFICATES, "path": ROOT_CERTIFICATES}]}
     resource = {"path": ROOT_RESOURCE, "fieldRef": {"fieldPath": f"metadata.annotations['{ROOT_ANNOTATION}']"}}
     return [

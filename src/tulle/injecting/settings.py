@@ -5,9 +5,9 @@ Only types and defaults. What a pod asks for itself stands in `wishes`.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tulle.compile.envoy.cluster_bootstrap import Discovery
 from tulle.dialects.kubernetes.injection import DEFAULT_REVISION
@@ -17,7 +17,8 @@ _MESH: Final = MeshSettings()
 PROXY_USER: Final = 1337
 """User and group of the proxy: whose traffic is not captured (capture/settings.go)."""
 TOKEN_AUDIENCE: Final = "tulle"  # noqa: S105 - a name
-TOKEN_SECONDS: Final = 3600
+LEAST_TOKEN_SECONDS: Final = 600
+"""What Kubernetes takes."""
 
 
 class Resources(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -58,6 +59,8 @@ class InjectionSettings(Struct, frozen=True, rename="camel", forbid_unknown_fiel
     exclude_outbound_ranges: tuple[str, ...] = ()
     exclude_outbound_ports: tuple[int, ...] = ()
     exclude_inbound_ports: tuple[int, ...] = ()
+    token_seconds: Annotated[int, Meta(ge=LEAST_TOKEN_SECONDS)] = 3600
+    """Life of the token by which a proxy proves itself; the kubelet renews it after four fifths, its stream ends with it."""
     cluster: str = _MESH.cluster
     mesh_id: str = _MESH.mesh_id
     trust_domain: str = _MESH.trust_domain

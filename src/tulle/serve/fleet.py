@@ -223,13 +223,13 @@ class Fleet:
         return frozenset(wait.missing)
 
     def tick(self) -> None:
-        """Call now and then: who owes an answer for long holds nothing else back, who has no valid certificate goes."""
+        """Call now and then: who owes an answer for long holds nothing else back, whose token or certificate has ended goes."""
         now, today = monotonic(), time()
         for client in tuple(self.clients.values()):
             if client.silent_for(now) > SILENT_AFTER_S:
                 client.give_up_waiting()
             if client.expires_at is not None and client.expires_at <= today:
-                client.end(Ending("UNAUTHENTICATED", "the client certificate has expired; connect with the new one"))
+                client.end(Ending("UNAUTHENTICATED", "its token or certificate has ended; connect with the new one"))
 
     # --- what clients say (client.Listener) --------------------------------------------------------------------------
 
