@@ -334,7 +334,14 @@ def _certificate(db: Database, view: GatewayView, server: Server) -> ServerCerti
     name = secret_name(view, tls)
     validation = f"{name}-cacert" if tls.mode is ServerTlsMode.MUTUAL else ""
     return ServerCertificate(
-        name, validation, tls.min_version, tls.max_version, tls.cipher_suites, tls.subject_alt_names
+        name,
+        validation,
+        tls.min_version,
+        tls.max_version,
+        tls.cipher_suites,
+        tls.subject_alt_names,
+        tls.client_roots,
+        tls.takes_anybody,
     )
 
 

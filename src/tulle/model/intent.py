@@ -383,6 +383,10 @@ class ServerTls(Struct, frozen=True):
     cipher_suites: tuple[str, ...]
     credential_namespace: str = ""
     """Where the credential is; empty: as `credential` says."""
+    client_roots: str = ""
+    """PEM of who may vouch for clients, where it stands in no Secret."""
+    takes_anybody: bool = False
+    """A client without a valid certificate comes in all the same."""
 
 
 class Server(Struct, frozen=True):

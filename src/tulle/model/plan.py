@@ -158,7 +158,7 @@ class RouteTable(Struct, frozen=True):
     """Its clients are not of the mesh: what the mesh tells its own is taken off responses (gateways)."""
 
 
-class ServerCertificate(Struct, frozen=True):
+class ServerCertificate(Struct, frozen=True, omit_defaults=True):
     """TLS that a gateway terminates."""
 
     credential: str
@@ -169,6 +169,10 @@ class ServerCertificate(Struct, frozen=True):
     max_version: str
     cipher_suites: tuple[str, ...]
     subject_alt_names: tuple[str, ...] = ()
+    client_roots: str = ""
+    """PEM of who may vouch for clients; empty: `validation` says, or nobody need."""
+    takes_anybody: bool = False
+    """With `client_roots`: a client that cannot prove who it is comes in all the same."""
 
 
 class HttpChain(Struct, frozen=True, tag=True):

@@ -26,7 +26,9 @@ from tulle.sources.kubernetes import KubernetesSource
 Json = dict[str, Any]
 ISTIO = frozenset((kind.group, kind.kind) for kind in ISTIO_KINDS)
 ACCEPTED = "Accepted"
-_OURS = frozenset((ACCEPTED, "Programmed", "ResolvedRefs", "PartiallyInvalid", "Conflicted"))
+_OURS = frozenset(
+    (ACCEPTED, "Programmed", "ResolvedRefs", "PartiallyInvalid", "Conflicted", "InsecureFrontendValidationMode")
+)
 """Conditions that are ours to take away."""
 _PARTS = {"listeners": "name", "parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists of a status that have conditions of their own, and what tells their entries apart."""

@@ -18,6 +18,7 @@ MESH_TCP_ALPN = ("istio", "istio-peer-exchange")
 """Offered by sidecars that relay bytes (Istio)."""
 
 _TLS_13 = api.TlsParameters(tls_minimum_protocol_version="TLSv1_3", tls_maximum_protocol_version="TLSv1_3")
+_ACCEPT_UNTRUSTED = api.CertificateValidationContext.ACCEPT_UNTRUSTED
 _ADS = api.ConfigSource(ads={}, resource_api_version="V3")
 
 
@@ -65,8 +66,13 @@ def server(certificate: ServerCertificate, alpn: tuple[str, ...]) -> "api.Transp
         context_of_names = common.combined_validation_context.default_validation_context
         context_of_names.SetInParent()  # required, also without names
         context_of_names.match_typed_subject_alt_names.extend(_exactly(name) for name in certificate.subject_alt_names)
+    elif certificate.client_roots:
+        common.validation_context.trusted_ca.inline_string = certificate.client_roots
+        if certificate.takes_anybody:
+            common.validation_context.trust_chain_verification = _ACCEPT_UNTRUSTED
+    is_asked = bool(certificate.validation or certificate.client_roots) and not certificate.takes_anybody
     context = api.DownstreamTlsContext(
-        common_tls_context=common, require_client_certificate=api.BoolValue(value=bool(certificate.validation))
+        common_tls_context=common, require_client_certificate=api.BoolValue(value=is_asked)
     )
     return api.TransportSocket(name="envoy.transport_sockets.tls", typed_config=to_any(context))
 

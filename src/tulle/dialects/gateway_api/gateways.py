@@ -69,4 +69,6 @@ def _tls(one: Listener) -> ServerTls | None:
         max_version="",
         cipher_suites=(),
         credential_namespace=one.certificate.namespace if one.certificate else "",
+        client_roots=one.client_roots,
+        takes_anybody=one.takes_anybody,
     )

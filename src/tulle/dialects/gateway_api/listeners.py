@@ -5,10 +5,12 @@ those of ListenerSets, oldest first.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct, structs
 
 from tulle.dialects.gateway_api import schema
+from tulle.dialects.gateway_api.bundles import Bundle, bundle
 from tulle.dialects.gateway_api.gateway_classes import our_gateway, our_gateways
 from tulle.dialects.gateway_api.grants import is_granted
 from tulle.dialects.gateway_api.names import (
@@ -27,6 +29,9 @@ from tulle.dialects.kubernetes.registry import secret_digest
 from tulle.engine import Database, query
 from tulle.model.keys import ObjectKey, covers
 from tulle.model.origin import Origin
+
+INSECURE: Final = "AllowInsecureFallback"
+"""A mode of asking clients for a proof: none is needed."""
 
 
 class Listener(Struct, frozen=True):
@@ -50,6 +55,10 @@ class Listener(Struct, frozen=True):
     is_conflicted: bool = False
     certificate: ObjectKey | None = None
     """The Secret it serves, if it can."""
+    client_roots: str = ""
+    """PEM of who may vouch for clients; empty: nobody need."""
+    takes_anybody: bool = False
+    """Clients that cannot prove who they are come in all the same."""
     overlaps: bool = False
     """Another listener of TLS on the port may be meant by the same name."""
 
@@ -157,7 +166,10 @@ def _judged(
     host = host_of(written.hostname)
     kinds, unresolved = _kinds(written)
     conflict = _conflict(written, host, earlier)
-    refused = _misfit(written) or conflict
+    proof, trusted = _proof(db, gateway, written)
+    unproven = Verdict("NoValidCACertificate", "no reference leads to a certificate that could prove a client")
+    refused = _misfit(written) or conflict or (unproven if proof and not trusted.pem else None)
+    unresolved = unresolved or trusted.wrong
     certificate: ObjectKey | None = None
     if _terminates(written) and written.tls is not None:
         certificate, missing = _certificate(db, holder, written.tls)
@@ -174,7 +186,31 @@ def _judged(
         unresolved=unresolved,
         is_conflicted=conflict is not None and refused is conflict,
         certificate=certificate,
+        client_roots=trusted.pem,
+        takes_anybody=proof is not None and proof.mode == INSECURE,
     )
+
+
+def _proof(
+    db: Database, gateway: ObjectKey, written: schema.Listener
+) -> tuple[schema.FrontendValidation | None, Bundle]:
+    """What the Gateway demands of clients of a listener, and the roots for it."""
+    found = frontend_validation(our_gateway(db, gateway), written)
+    if found is None:
+        return None, Bundle()
+    trusted = bundle(db, gateway, found.ca_certificate_refs)
+    if trusted.wrong is not None and trusted.wrong.reason == "InvalidKind":
+        return found, Bundle(trusted.pem, Verdict("InvalidCACertificateKind", trusted.wrong.message))
+    return found, trusted
+
+
+def frontend_validation(found: schema.Gateway | None, written: schema.Listener) -> schema.FrontendValidation | None:
+    """What clients of a listener of HTTPS must prove: as its port says, or the default."""
+    frontend = found.tls.frontend if found else None
+    if frontend is None or written.protocol != "HTTPS":
+        return None
+    config = next((one.tls for one in frontend.per_port if one.port == written.port), frontend.default)
+    return config.validation
 
 
 def _kinds(written: schema.Listener) -> tuple[tuple[str, ...], Verdict | None]:

@@ -6,6 +6,7 @@ from tulle.dialects.gateway_api.backend_tls import KIND, gateways_of
 from tulle.dialects.gateway_api.bundles import CONFIG_MAP, place_of
 from tulle.dialects.gateway_api.gateway_classes import our_gateway, our_gateways
 from tulle.dialects.gateway_api.grants import is_granted
+from tulle.dialects.gateway_api.listeners import frontend_validation, gateway_listeners
 from tulle.dialects.gateway_api.schema import GROUP, CaRef
 from tulle.dialects.inputs import by_kind, objects
 from tulle.engine import Database, query
@@ -31,7 +32,12 @@ def _of_policies(db: Database, cluster: str) -> Iterator[Place]:
 def _of_gateways(db: Database, cluster: str) -> Iterator[Place]:
     for key in our_gateways(db, cluster):
         found = our_gateway(db, key)
-        ref = found.infrastructure.parameters_ref if found else None
+        if found is None:
+            continue
+        for listener in gateway_listeners(db, key):
+            proof = frontend_validation(found, listener.written)
+            yield from _places(db, key, proof.ca_certificate_refs if proof else ())
+        ref = found.infrastructure.parameters_ref
         if ref is not None and (ref.group, ref.kind) == CONFIG_MAP:
             yield key.namespace, ref.name
 

@@ -112,6 +112,50 @@ class AllowedListeners(Wire, frozen=True):
     namespaces: RouteNamespaces = RouteNamespaces(from_="None")
 
 
+class CaRef(Wire, frozen=True):
+    """Where roots are."""
+
+    group: str
+    kind: str
+    name: str
+    namespace: str | None = None
+    """Only where a Gateway names them."""
+
+
+class FrontendValidation(Wire, frozen=True):
+    """What clients must prove; the mode is text, so that an unknown one is answered in status."""
+
+    ca_certificate_refs: tuple[CaRef, ...] = ()
+    mode: str = "AllowValidOnly"
+
+
+class FrontendConfig(Wire, frozen=True):
+    """TLS towards clients."""
+
+    validation: FrontendValidation | None = None
+
+
+class FrontendPort(Wire, frozen=True):
+    """TLS towards clients of one port, in place of the default."""
+
+    port: PortNumber
+    tls: FrontendConfig = FrontendConfig()
+
+
+class FrontendTls(Wire, frozen=True):
+    """TLS of all listeners of HTTPS."""
+
+    default: FrontendConfig = FrontendConfig()
+    per_port: tuple[FrontendPort, ...] = ()
+
+
+class GatewayTls(Wire, frozen=True):
+    """TLS of a whole Gateway."""
+
+    backend: Unused = None
+    frontend: FrontendTls | None = None
+
+
 class Gateway(Wire, frozen=True):
     """Where traffic enters."""
 
@@ -120,7 +164,7 @@ class Gateway(Wire, frozen=True):
     addresses: tuple[Address, ...] = ()
     infrastructure: Infrastructure = Infrastructure()
     allowed_listeners: AllowedListeners = AllowedListeners()
-    tls: Unused = None
+    tls: GatewayTls = GatewayTls()
     default_scope: Annotated[str, UNENFORCED] = ""
 
 
@@ -178,16 +222,6 @@ class PolicyTarget(Wire, frozen=True):
     kind: str
     name: str
     section_name: str | None = None
-
-
-class CaRef(Wire, frozen=True):
-    """Where roots are."""
-
-    group: str
-    kind: str
-    name: str
-    namespace: str | None = None
-    """Only where a Gateway names them."""
 
 
 class SubjectAltName(Wire, frozen=True):

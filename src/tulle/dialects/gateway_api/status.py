@@ -77,6 +77,9 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
         _condition(db, key, "Accepted", accepted, good="Accepted" if all_well else "ListenersNotValid"),
         _condition(db, key, "Programmed", _gateway_programmed(accepted, state)),
     ]
+    if any(one.takes_anybody and one.serves for one in listeners):
+        said = Verdict("ConfigurationChanged", "a listener takes clients that cannot prove who they are")
+        conditions.append(_asserted(db, key, "InsecureFrontendValidationMode", said))
     attached = [one for one in listener_sets(db, key) if any(it.holder == one and it.serves for it in listeners)]
     return {
         "addresses": [{"type": one.type, "value": one.value} for one in state.addresses],
