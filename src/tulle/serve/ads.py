@@ -37,6 +37,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 30_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Requests are small: probing for bandwidth is a ping and a pong for every one of them.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.so_reuseport", 0),
 )
 Read = Callable[[bytes], tuple[DeltaRequest | SotwRequest, ClientNode | None]]

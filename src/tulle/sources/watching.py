@@ -1,39 +1,53 @@
 """Reloading a file source when its files change.
 
-The clock and the file system's events live here; `files` decides what changed.
+The clock and the file system's events live here; `files` decides what changed. Source: inotify(7).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from watchfiles import awatch
+from asyncinotify import Event, Inotify, Mask
 
 from tulle.sources.files import Change, FileSource
 
-DEBOUNCE_MS = 10
-"""At most this long after the first event its change is read."""
-_STEP_MS = 4
+SETTLE_S = 0.01
+"""So long after the first event its change is read, with everything that was said meanwhile."""
 _EMPTIED_S = 0.05
-_POLL_MS = 1_000
+_MASK = Mask.CREATE | Mask.MODIFY | Mask.CLOSE_WRITE | Mask.DELETE | Mask.MOVED_FROM | Mask.MOVED_TO
 
 
-async def changes(source: FileSource, stop: asyncio.Event | None = None) -> AsyncIterator[Change]:
-    """Every change of the source from now on, parsed in a thread. Ends when `stop` is set; cancel to end at once.
+async def changes(source: FileSource) -> AsyncGenerator[Change]:
+    """Every change of the source from now on, parsed in a thread; cancel to end.
 
     Yields also when only problems changed. Folders are watched rather than files, because editors replace files.
     """
     before = source.problems
-    async for events in awatch(
-        *_folders(source), debounce=DEBOUNCE_MS, step=_STEP_MS, stop_event=stop, rust_timeout=_POLL_MS, recursive=False
-    ):
-        touched = [Path(name) for _, name in events]
-        if any(_is_emptied(path) for path in touched):
-            await asyncio.sleep(_EMPTIED_S)  # editors that write in place empty the file first
-        change = await asyncio.to_thread(source.reload, touched)
-        if not change.is_empty or change.problems != before:
-            before = change.problems
-            yield change
+    with Inotify(sync_timeout=0) as told:
+        for folder in _folders(source):
+            told.add_watch(folder, _MASK)
+        while True:
+            touched = await _touched(told)
+            if any(_is_emptied(path) for path in touched):
+                await asyncio.sleep(_EMPTIED_S)  # editors that write in place empty the file first
+            change = await asyncio.to_thread(source.reload, touched)
+            if not change.is_empty or change.problems != before:
+                before = change.problems
+                yield change
+
+
+async def _touched(told: Inotify) -> tuple[Path, ...]:
+    """The files that changed, each once; none where more changed than the kernel remembers: then all are looked at."""
+    event: Event | None = await told.get()
+    await asyncio.sleep(SETTLE_S)
+    paths: dict[Path, None] = {}
+    is_lost = False
+    while event is not None:
+        is_lost |= Mask.Q_OVERFLOW in event.mask
+        if event.path is not None and event.name is not None:
+            paths[event.path] = None
+        event = told.sync_get()
+    return () if is_lost else tuple(paths)
 
 
 def _folders(source: FileSource) -> tuple[Path, ...]:
