@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import kube_shapes as shapes
 from fault_rows import Line, Row, counted, is_complete, table
 from fault_window import Window, read_lines
+from kubelab.api import Api
 from kubelab.cluster import Cluster
 
 from tulle.telemetry import pipe
@@ -27,7 +28,7 @@ from tulle.telemetry import pipe
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "faults"
 NS, SYSTEM, FRONT = shapes.NS, "tulle-system", "istio-system"
-RATE = float(os.environ.get("TULLE_FAULT_RATE", "100"))
+RATE = float(os.environ.get("TULLE_FAULT_RATE", "25"))
 LEAF_S = 80
 """Life of a certificate: renewed after 40 to 64 s, so that every pod's falls into a minute without the API."""
 LATE_S = 40.0
@@ -44,6 +45,7 @@ INSTALL = (
     "--set=mesh.defaultRetryAttempts=0",
     f"--set=mesh.leafTtlSeconds={LEAF_S}",
     "--set=mesh.maxConnectionAgeSeconds=10",
+    "--set=mesh.bundleSettleSeconds=120",
 )
 T = TypeVar("T")
 Fault = Callable[["FaultCluster", Window], str]
@@ -56,6 +58,7 @@ class FaultCluster:
         self.cluster = cluster
         self.rate = rate
         self.control = cluster.layout.folder / "control"
+        self._api = Api(cluster.layout)
 
     # --- up and down -------------------------------------------------------------------------------------------------
 
@@ -101,9 +104,24 @@ class FaultCluster:
         assert done.returncode == 0, f"tulle {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def read(self, path: str) -> dict[str, Any]:
+        """An object or a list of the API. Not by kubectl: asked again and again, that would be most of the machine's work.
+
+        Raises ConnectionError.
+        """
+        for _ in range(3):
+            if (text := self._api.get(path)) is not None:
+                return dict(json.loads(text))
+            time.sleep(0.3)
+        raise ConnectionError(path)
+
+    def pods_of_all(self, app: str, space: str = NS) -> list[dict[str, Any]]:
+        """Those that are leaving, and those that are over, included."""
+        return list(self.read(f"/api/v1/namespaces/{space}/pods?labelSelector=app%3D{app}")["items"])
+
     def pods(self, app: str, space: str = NS) -> list[dict[str, Any]]:
         """Running ones that are not leaving, by name."""
-        found = self.cluster.get("pods", "-n", space, "-l", f"app={app}")["items"]
+        found = self.pods_of_all(app, space)
         living = [
             one for one in found if "deletionTimestamp" not in one["metadata"] and one["status"]["phase"] == "Running"
         ]
@@ -115,7 +133,8 @@ class FaultCluster:
 
     def lead(self, revision: str = "") -> str:
         """The pod that leads."""
-        lease = self.cluster.get("lease", f"tulled-leader{revision and '-' + revision}", "-n", SYSTEM)
+        name = f"tulled-leader{revision and '-' + revision}"
+        lease = self.read(f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases/{name}")
         return str(lease["spec"]["holderIdentity"]).rpartition("-")[0]
 
     @contextmanager
@@ -184,12 +203,12 @@ class FaultCluster:
                     return found
             except (OSError, subprocess.SubprocessError, LookupError) as error:
                 said = f" ({error})"
-            time.sleep(0.2)
+            time.sleep(1.0)
         raise AssertionError(f"{words}: not within {seconds:.0f} s{said}")
 
     def is_available(self, deployment: str, space: str = NS) -> bool:
         """Whether a Deployment is as its spec says, nothing of an earlier one left."""
-        found = self.cluster.get("deploy", deployment, "-n", space)
+        found = self.read(f"/apis/apps/v1/namespaces/{space}/deployments/{deployment}")
         status, wanted = found["status"], found["spec"]["replicas"]
         return bool(
             status.get("observedGeneration") == found["metadata"]["generation"]
@@ -270,7 +289,7 @@ class FaultCluster:
 
     def front(self) -> str:
         """The gateway's address."""
-        service = self.cluster.get("svc", "istio-ingressgateway", "-n", FRONT)
+        service = self.read(f"/api/v1/namespaces/{FRONT}/services/istio-ingressgateway")
         return str(service["status"]["loadBalancer"]["ingress"][0]["ip"])
 
     def _over(self, window: Window) -> int:

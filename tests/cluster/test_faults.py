@@ -66,7 +66,7 @@ def test_nothing_happens(mesh: FaultCluster, rows: Rows) -> None:
     ("name", "fault", "seconds", "streams_may_end"),
     [
         ("control plane: kill -9 of the leader", faults.control_plane_killed, 40, False),
-        ("control plane: the leader's pod deleted, grace 0", faults.control_plane_deleted, 40, False),
+        ("control plane: the busier pod deleted, grace 0", faults.control_plane_deleted, 40, False),
         ("API server away, a replica killed meanwhile", faults.api_away, 100, False),
         ("rolling restart of the service", faults.rolled, 45, True),
         ("root rotated: A → A+B → B", faults.root_rotated, 60, False),
