@@ -185,12 +185,14 @@ class FaultCluster:
         return found
 
     def proxies(self, revision: str = "default") -> dict[str, dict[str, Any]]:
-        """By id, of all replicas of a revision: those that are connected."""
+        """By id, of all replicas of a revision that answer: those that are connected."""
         found = {}
         for pod in self.replicas(revision):
-            with self.admin(pod["metadata"]["name"]) as ask:
-                answer = ask("/v1/proxies")["proxies"]
-            found |= {one["id"]: one for one in answer if one["connectedAt"]}
+            with (
+                suppress(subprocess.CalledProcessError, ProcessLookupError),
+                self.admin(pod["metadata"]["name"]) as ask,
+            ):
+                found |= {one["id"]: one for one in ask("/v1/proxies")["proxies"] if one["connectedAt"]}
         return found
 
     def until(self, words: str, holds: Callable[[], T], seconds: float = PATIENCE_S) -> T:

@@ -96,10 +96,7 @@ def proxy(subject: Subject, wishes: Wishes, settings: InjectionSettings, probes:
     }
     if not subject.is_gateway:
         container["restartPolicy"] = "Always"
-    container |= _asked(wishes)
-    if subject.is_gateway and wishes.drain_seconds:
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": wishes.drain_seconds}}}
-    return container
+    return container | _asked(wishes)
 
 
 def _asked(wishes: Wishes) -> Json:

@@ -140,7 +140,7 @@ class _Fresh:
             workload = [self._draining(container) for container in workload]
         made = overlaid(proxy(subject, self.asked, self.settings, probes), own)
         if subject.is_gateway:
-            self.spec["containers"] = [made, *workload]
+            self.spec["containers"] = [self._draining(made), *workload]
             self._open_ports()
         else:
             self._place(made, first)
