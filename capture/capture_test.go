@@ -2,7 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -86,5 +92,67 @@ func TestChainingIsOnceAndLastAndIsUndone(t *testing.T) {
 	}
 	if string(text) != `{"name":"n","plugins":[{"type":"bridge"}]}` {
 		t.Error(string(text))
+	}
+}
+
+func TestThePluginIsFoundWhereItIsChained(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "10-net.conflist")
+	if isChained([]string{"-net", folder}) == nil {
+		t.Error("there is no network")
+	}
+	if err := os.WriteFile(path, []byte(`{"name": "n", "plugins": [{"type": "bridge"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if isChained([]string{"-net", folder}) == nil {
+		t.Error("it is not chained yet")
+	}
+	if _, err := rewrite(path, chained); err != nil {
+		t.Fatal(err)
+	}
+	if err := isChained([]string{"-net", folder}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnAgentLeavesWithItsDaemonSetOnly(t *testing.T) {
+	status, body := 0, ""
+	server := httptest.NewTLSServer(http.HandlerFunc(func(out http.ResponseWriter, asked *http.Request) {
+		if asked.URL.Path != "/apis/apps/v1/namespaces/kube-system/daemonsets/tulle-cni" || asked.Header.Get("Authorization") != "Bearer secret" {
+			t.Errorf("asked %s as %q", asked.URL, asked.Header.Get("Authorization"))
+		}
+		out.WriteHeader(status)
+		fmt.Fprint(out, body)
+	}))
+	defer server.Close()
+	folder := t.TempDir()
+	root := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	for name, text := range map[string][]byte{"token": []byte("secret\n"), "ca.crt": root} {
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, one := range []struct {
+		status          int
+		body            string
+		leaves, unknown bool
+	}{
+		{200, `{"metadata": {"name": "tulle-cni"}}`, false, false},
+		{200, `{"metadata": {"deletionTimestamp": "2026-11-21T00:00:00Z"}}`, true, false},
+		{200, `{`, false, true},
+		{404, `{}`, true, false},
+		{401, `{}`, true, false},
+		{403, `{}`, true, false},
+		{500, `{}`, false, true},
+	} {
+		status, body = one.status, one.body
+		leaves, err := isLeaving(server.URL, folder, "kube-system/tulle-cni")
+		if leaves != one.leaves || (err != nil) != one.unknown {
+			t.Errorf("%d %s: %v %v", one.status, one.body, leaves, err)
+		}
+	}
+	server.Close()
+	if leaves, err := isLeaving(server.URL, folder, "kube-system/tulle-cni"); leaves || err == nil {
+		t.Errorf("without an API: %v %v", leaves, err)
 	}
 }

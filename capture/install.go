@@ -20,14 +20,17 @@ import (
 const (
 	pluginName = "tulle-capture"
 	lookEvery  = 5 * time.Second
+	// networkFolder is the node's, where the agent's pod mounts it.
+	networkFolder = "/host/etc/cni/net.d"
 )
 
 // installPlugin runs until it is told to end: the plugin is put on the node, and into the network's configuration as its
-// last plugin, again whenever somebody wrote that anew. At the end both are taken away.
+// last plugin, again whenever somebody wrote that anew. At the end both are taken away, unless another agent follows.
 func installPlugin(words []string) error {
 	flags := flag.NewFlagSet("install-cni", flag.ContinueOnError)
 	programs := flags.String("bin", "/host/opt/cni/bin", "folder of CNI plugins")
-	networks := flags.String("net", "/host/etc/cni/net.d", "folder of CNI configuration")
+	networks := flags.String("net", networkFolder, "folder of CNI configuration")
+	daemonSet := flags.String("agent", "", "NAMESPACE/NAME of the DaemonSet this belongs to: while it is there, the plugin stays")
 	if err := flags.Parse(words); err != nil {
 		return err
 	}
@@ -39,6 +42,16 @@ func installPlugin(words []string) error {
 	}
 	fmt.Println("plugin written to", program)
 	keepChained(context, *networks)
+	if *daemonSet != "" {
+		leaves, err := isLeaving(apiServer(), account, *daemonSet)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "not known whether the agent leaves for good:", err)
+		}
+		if !leaves {
+			fmt.Println("the plugin stays for the next agent")
+			return nil
+		}
+	}
 	path, err := chosen(*networks)
 	if err == nil {
 		_, err = rewrite(path, unchained)
@@ -47,7 +60,30 @@ func installPlugin(words []string) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	fmt.Println("the plugin leaves")
 	return os.Remove(program)
+}
+
+// isChained fails unless the network's configuration calls the plugin: the agent's readiness.
+func isChained(words []string) error {
+	flags := flag.NewFlagSet("is-chained", flag.ContinueOnError)
+	networks := flags.String("net", networkFolder, "folder of CNI configuration")
+	if err := flags.Parse(words); err != nil {
+		return err
+	}
+	path, err := chosen(*networks)
+	if err != nil {
+		return err
+	}
+	list, err := readNetwork(path)
+	if err != nil {
+		return err
+	}
+	plugins, _ := list["plugins"].([]any)
+	if !slices.ContainsFunc(plugins, isOurs) {
+		return fmt.Errorf("%s does not call %s", path, pluginName)
+	}
+	return nil
 }
 
 func keepChained(context context.Context, folder string) {
@@ -117,13 +153,9 @@ func chosen(folder string) (string, error) {
 
 // rewrite edits a configuration; the value tells whether that changed it. A `.conf` becomes a `.conflist` before it.
 func rewrite(path string, edit func(map[string]any) map[string]any) (bool, error) {
-	old, err := os.ReadFile(path)
+	list, err := readNetwork(path)
 	if err != nil {
 		return false, err
-	}
-	var list map[string]any
-	if err := json.Unmarshal(old, &list); err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
 	}
 	target := path
 	if _, isList := list["plugins"]; !isList {
@@ -165,11 +197,25 @@ func chained(list map[string]any) map[string]any {
 
 func unchained(list map[string]any) map[string]any {
 	plugins, _ := list["plugins"].([]any)
-	list["plugins"] = slices.DeleteFunc(plugins, func(one any) bool {
-		fields, _ := one.(map[string]any)
-		return fields["type"] == pluginName
-	})
+	list["plugins"] = slices.DeleteFunc(plugins, isOurs)
 	return list
+}
+
+func isOurs(plugin any) bool {
+	fields, _ := plugin.(map[string]any)
+	return fields["type"] == pluginName
+}
+
+func readNetwork(path string) (map[string]any, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var list map[string]any
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }
 
 func replaceFile(path string, text []byte) error {

@@ -11,8 +11,10 @@ const usage = `usage:
   tulle-capture init SETTINGS       make the rules in this network namespace (needs NET_ADMIN)
   tulle-capture verify SETTINGS     fail unless the rules are in force (needs no right)
   tulle-capture cni                 the CNI plugin: settings come in the pod's annotation tulle.dev/capture
-  tulle-capture install-cni [-bin DIR] [-net DIR]
+  tulle-capture install-cni [-bin DIR] [-net DIR] [-agent NAMESPACE/NAME]
                                     put the plugin on this node and keep it in the network's configuration
+  tulle-capture is-chained [-net DIR]
+                                    fail unless the network's configuration calls the plugin
 SETTINGS is JSON, {} for everything.
 `
 
@@ -43,6 +45,8 @@ func run(words []string) error {
 		os.Exit(plugin(os.Stdin, os.Stdout, os.Getenv))
 	case len(words) >= 1 && words[0] == "install-cni":
 		return installPlugin(words[1:])
+	case len(words) >= 1 && words[0] == "is-chained":
+		return isChained(words[1:])
 	}
 	fmt.Fprint(os.Stderr, usage)
 	return fmt.Errorf("not understood: %q", words)

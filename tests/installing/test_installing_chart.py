@@ -37,6 +37,7 @@ ODD = {
         "resources": {"limits": {"cpu": "1"}},
     },
     "injectionWebhook": {"neverNamespaces": []},
+    "cni": {"enabled": True, "namespace": "node-agents", "networks": "/var/lib/cni/net.d", "tolerations": []},
     "secrets": {"namespaces": ["edge", "shop"], "followGateways": False},
     "ingress": {"enabled": True, "namespace": "edge-2", "serviceAnnotations": {"lb": "internal"}},
 }
@@ -57,6 +58,7 @@ CASES: list[tuple[str, str, dict[str, Any], frozenset[str]]] = [
     ("default", "", {}, frozenset((GATEWAY_CLASS,))),
     ("minimal", "", ODD, frozenset((GATEWAY_CLASS,))),
     ("minimal", "r2", OFF, frozenset()),
+    ("minimal", "r3", {"cni": {"enabled": True, "agent": False}}, frozenset()),
     ("demo", "", LITTLE, frozenset((GATEWAY_CLASS,))),
 ]
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from kubelab.cluster import Cluster
 
+from tulle.installing.crds import definitions
+
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 LITTLE = [
@@ -248,7 +250,7 @@ def test_nothing_stays(installed: Cluster, before: set[str]) -> None:
     tulle(installed, "uninstall", "--yes", "--wait=180s")
     kinds = {one for one in listing(installed) - before if one.startswith("CustomResourceDefinition ")}
     assert listing(installed) - before == kinds
-    assert len(kinds) == 14
+    assert len(kinds) == len(definitions())
     tulle(installed, "uninstall", "--purge", "--yes", "--wait=180s")
     assert listing(installed) == before
     _, refused = tulle(installed, "uninstall", "--yes", code=1)

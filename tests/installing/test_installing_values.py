@@ -1,6 +1,7 @@
 """Profiles, overlays and `--set`: what is chosen, and what is refused."""
 
 import importlib.metadata
+import json
 from typing import Any
 
 import msgspec
@@ -143,3 +144,25 @@ def test_the_pods_of_the_control_plane_are_restricted() -> None:
         }
         mounts = {mount["name"] for mount in container["volumeMounts"]}
         assert mounts == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_node_agent_brings_capture_by_the_plugin() -> None:
+    def capture(found: dict[str, dict[str, Any]]) -> str:
+        return str(json.loads(found["ConfigMap/tulle"]["data"]["injection.json"])["capture"])
+
+    without, chosen = by_name(), by_name({"cni": {"enabled": True}})
+    elsewhere = by_name({"cni": {"enabled": True, "agent": False}})
+    assert (capture(without), capture(chosen), capture(elsewhere)) == ("init", "cni", "cni")
+    assert "DaemonSet/tulle-cni" not in without | elsewhere
+    agent = chosen["DaemonSet/tulle-cni"]
+    assert agent["metadata"]["namespace"] == "kube-system", "the control plane's namespace is closed to such pods"
+    [container] = agent["spec"]["template"]["spec"]["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert chosen["Role/tulle-cni"]["rules"] == [
+        {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get"], "resourceNames": ["tulle-cni"]}
+    ]
+    kinds = [
+        f"{one['kind']}/{one['metadata']['name']}"
+        for one in objects(Request(values_of("minimal", {"cni": {"enabled": True}})))
+    ]
+    assert kinds.index("DaemonSet/tulle-cni") < kinds.index("Deployment/tulled"), "pods are injected when it is there"

@@ -16,6 +16,7 @@ from tulle.kube.discovery import Resource
 
 _POLL_S: Final = 0.5
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", is_namespaced=False
 )
@@ -48,20 +49,23 @@ async def established(cluster: Cluster, names: Sequence[str], seconds: float) ->
         refuse_with("TUL1109", Exit.TIMEOUT, what="a definition", seconds=f"{seconds:g}", reason=reason, namespace="")
 
 
-async def rolled_out(cluster: Cluster, namespace: str, name: str, seconds: float, step: Step) -> None:
-    """Wait until all replicas of a Deployment are of its newest template and ready. Ends the command with TUL1109."""
+async def rolled_out(
+    cluster: Cluster, namespace: str, name: str, seconds: float, step: Step, *, kind: Resource = DEPLOYMENTS
+) -> None:
+    """Wait until all pods of a Deployment or DaemonSet are of its newest template and ready. Ends the command with TUL1109."""
+    told = progress_of_nodes if kind is DAEMON_SETS else progress
 
     async def ready() -> bool:
-        found = await cluster.read(DEPLOYMENTS, name, namespace)
+        found = await cluster.read(kind, name, namespace)
         if found is None:
             return False
-        have, want, is_done = progress(found)
+        have, want, is_done = told(found)
         step.say(f"{have} of {want} ready")
         return is_done
 
     if await until(ready, seconds):
         return
-    reason = await trouble(cluster, namespace, name) or step.words or "nothing was heard of it"
+    reason = await trouble(cluster, namespace, name, kind) or step.words or "nothing was heard of it"
     refuse_with(
         "TUL1109",
         Exit.TIMEOUT,
@@ -82,9 +86,19 @@ def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:
     return have, want, have >= want and status.get("replicas", 0) == want
 
 
-async def trouble(cluster: Cluster, namespace: str, name: str) -> str:
-    """Why a Deployment does not get ready, in the words of its pods or of itself; empty: not known."""
-    found = await cluster.read(DEPLOYMENTS, name, namespace)
+def progress_of_nodes(daemon_set: Mapping[str, Any]) -> tuple[int, int, bool]:
+    """Nodes whose pod is of the newest template and ready, nodes that shall have one, and whether these are all."""
+    status = daemon_set.get("status") or {}
+    want = status.get("desiredNumberScheduled", 0)
+    if status.get("observedGeneration", 0) < daemon_set["metadata"].get("generation", 0):
+        return 0, want, False
+    have = min(status.get("updatedNumberScheduled", 0), status.get("numberReady", 0))
+    return have, want, have >= want
+
+
+async def trouble(cluster: Cluster, namespace: str, name: str, kind: Resource = DEPLOYMENTS) -> str:
+    """Why a Deployment (or DaemonSet) does not get ready, in the words of its pods or of itself; empty: not known."""
+    found = await cluster.read(kind, name, namespace)
     if found is None:
         return "it is not there"
     labels = found["spec"]["selector"]["matchLabels"]

@@ -46,8 +46,8 @@ class Choice(NamedTuple):
 
 
 def beside(revision: str) -> dict[str, Any]:
-    """What is different for a revision beside others: the gateway, which all of them share, stays whose it is."""
-    return {"ingress": {"enabled": False}} if revision else {}
+    """What is different for a revision beside others: gateway and node agent, which all of them share, stay whose they are."""
+    return {"ingress": {"enabled": False}, "cni": {"agent": False}} if revision else {}
 
 
 def judged(profile: str, *overlays: dict[str, Any]) -> Values:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple, NoReturn
 
-from tulle.cli.awaiting import DEPLOYMENTS, established, rolled_out
+from tulle.cli.awaiting import DAEMON_SETS, DEPLOYMENTS, established, rolled_out
 from tulle.cli.choosing import Choice
 from tulle.cli.installations import CHOSEN, is_ours
 from tulle.cli.output import Exit
 from tulle.cli.reaching import Cluster, Json, refuse_with, together
 from tulle.cli.steps import Steps
+from tulle.installing.cni import COMPONENT as NODE_AGENT
 from tulle.installing.control_plane import COMPONENT
 from tulle.installing.gateway import COMPONENT as INGRESS
 from tulle.installing.installation import Request
@@ -25,6 +26,7 @@ from tulle.kube.errors import Refused
 
 _COMPONENT: Final = "app.kubernetes.io/component"
 _SETTLE_S: Final = 15.0
+_AWAITED: Final = {"Deployment": DEPLOYMENTS, "DaemonSet": DAEMON_SETS}
 
 
 class Placed(NamedTuple):
@@ -51,14 +53,19 @@ class Placing:
         """`kind/name created`, as kubectl has it."""
 
     async def place(self, objects: Sequence[Json]) -> Placed:
-        """Definitions, then the control plane, and once it is ready, its gateway. Ends the command where something is refused."""
+        """Definitions, the node agent, then the control plane, and once it is ready, its gateway.
+
+        Pods that are injected before the node agent is ready would not start. Ends the command where something is refused.
+        """
         kinds = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
-        gateway = [one for one in objects if one not in kinds and _component(one) == INGRESS]
-        own = [one for one in objects if one not in kinds and one not in gateway]
+        gateway = [one for one in objects if _component(one) == INGRESS]
+        agent = [one for one in objects if _component(one) == NODE_AGENT]
+        own = [one for one in objects if one not in (*kinds, *gateway, *agent)]
         if kinds:
             with self._steps.step("kinds") as step:
                 ours = await together((lambda one=one: self._put(one)) for one in kinds)  # type: ignore[misc]
                 step.say(f"{sum(ours)} of {len(kinds)} definitions are ours")
+        await self._part("node agent", agent, NODE_AGENT)
         await self._part("control plane", own, COMPONENT)
         await self._part("ingress gateway", gateway, INGRESS)
         if kinds and not self._is_dry:
@@ -78,10 +85,11 @@ class Placing:
         if self._is_dry or not self._wait_s:
             return
         for one in objects:
-            if one["kind"] == "Deployment" and _component(one) == component:
+            kind = _AWAITED.get(one["kind"])
+            if kind is not None and _component(one) == component:
                 with self._steps.step(f"{name}: ready") as step:
                     meta = one["metadata"]
-                    await rolled_out(self._cluster, meta["namespace"], meta["name"], self._left_s(), step)
+                    await rolled_out(self._cluster, meta["namespace"], meta["name"], self._left_s(), step, kind=kind)
 
     def _left_s(self) -> float:
         return max(1.0, self._wait_s - self._steps.seconds)

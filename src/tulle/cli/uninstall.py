@@ -31,7 +31,7 @@ from tulle.cli.steps import Steps
 from tulle.model.problems import NOWHERE, problem
 
 _WEBHOOKS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
-_RUNNING: Final = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Deployment", "ReplicaSet", "Pod")
+_RUNNING: Final = ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Deployment", "DaemonSet", "ReplicaSet", "Pod")
 _LAST: Final = ("Namespace", "CustomResourceDefinition")
 
 

@@ -6,7 +6,7 @@ Pure; blanks of `blueprint.py`. Its rights are in `rights.py`, its webhooks in `
 
 from typing import Any, Final
 
-from tulle.installing.blueprint import Digest, Json, Namespace, Node, Spread, Text, Value, When, words
+from tulle.installing.blueprint import Digest, Json, Namespace, Node, Not, Optional, Spread, Text, Value, When, words
 from tulle.installing.naming import (
     CONTROL_PLANE,
     REV,
@@ -34,6 +34,7 @@ RESTRICTED: Final = {
 COMPONENT: Final = "control-plane"
 _ENABLED = Value("controlPlane.enabled")
 _NAME = revised(CONTROL_PLANE)
+_AFFINITY: Final = Value("controlPlane.affinity")
 
 
 def image(name: str) -> Text:
@@ -50,6 +51,7 @@ _INJECTION: Final = Json(
         ("proxyImage", image("proxy")),
         ("captureImage", image("capture")),
         ("imagePullPolicy", Value("image.pullPolicy")),
+        ("capture", words(Optional(Value("cni.enabled"), words("cni"), "init"))),
     ),
 )
 
@@ -158,15 +160,21 @@ def _pod() -> Node:
             {"name": "state", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         ],
-        "topologySpreadConstraints": [
-            _spread("kubernetes.io/hostname"),
-            _spread("topology.kubernetes.io/zone"),
-        ],
+        "topologySpreadConstraints": [_spread("kubernetes.io/hostname")],
         "priorityClassName": When((Value("controlPlane.priorityClassName"),), Value("controlPlane.priorityClassName")),
         "nodeSelector": Value("controlPlane.nodeSelector"),
         "tolerations": Value("controlPlane.tolerations"),
-        "affinity": When((Value("controlPlane.affinity"),), Value("controlPlane.affinity")),
+        "affinity": {
+            "podAntiAffinity": When((Not(_AFFINITY),), _apart()),
+            Spread(_AFFINITY): None,
+        },
     }
+
+
+def _apart() -> Node:
+    """Replicas in other zones. Not as a second spread constraint: nodes without the label would then count for none of them."""
+    term = {"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {"matchLabels": selector()}}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
 def _spread(key: str) -> Node:

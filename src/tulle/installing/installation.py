@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from tulle.installing import control_plane, gateway, rights, webhooks
+from tulle.installing import cni, control_plane, gateway, rights, webhooks
 from tulle.installing.blueprint import Facts, Node, filled
 from tulle.installing.crds import definitions
 from tulle.installing.values import Values, plain
@@ -29,6 +29,7 @@ def parts() -> dict[str, tuple[Node, ...]]:
     """The blueprint by part: the files of the chart's templates."""
     return {
         "control-plane": control_plane.objects(),
+        "node-agent": cni.objects(),
         "rights": rights.objects(),
         "webhooks": webhooks.objects(),
         "gateway": gateway.objects(),
@@ -57,6 +58,7 @@ _ORDER: Final = (
     "ValidatingWebhookConfiguration",
     "GatewayClass",
     "PodDisruptionBudget",
+    "DaemonSet",
     "Deployment",
     "HorizontalPodAutoscaler",
 )

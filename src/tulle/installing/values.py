@@ -18,6 +18,7 @@ _WORD = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Revision = Annotated[str, Meta(pattern=r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 """A DNS label, or empty. 40: names of objects are made of it."""
 NamespaceName = Annotated[str, Meta(pattern=_WORD, max_length=63)]
+FolderName = Annotated[str, Meta(pattern=r"^/[-A-Za-z0-9._/]*$", max_length=255)]
 ImagePart = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$", max_length=255)]
 Count = Annotated[int, Meta(ge=1, le=100)]
 Words = dict[str, str]
@@ -122,6 +123,25 @@ class Ingress(_Chosen, frozen=True):
     tolerations: tuple[dict[str, Any], ...] = ()
 
 
+class Cni(_Chosen, frozen=True):
+    """Capture by a CNI plugin on the nodes, for pods that may not have NET_ADMIN."""
+
+    enabled: bool = False
+    """Injected pods are captured by the plugin; `injection.capture` follows."""
+    agent: bool = True
+    """Install the node agent, which puts the plugin there. False: it is there already, of another revision."""
+    namespace: NamespaceName = "kube-system"
+    """Of the node agent. It writes to the node, which restricted pod security forbids."""
+    programs: FolderName = "/opt/cni/bin"
+    """The nodes' folder of CNI plugins."""
+    networks: FolderName = "/etc/cni/net.d"
+    """The nodes' folder of CNI configuration."""
+    resources: dict[str, Words] = msgspec.field(
+        default_factory=lambda: {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+    )
+    tolerations: tuple[dict[str, Any], ...] = ({"operator": "Exists"},)
+
+
 class Secrets(_Chosen, frozen=True):
     """Whose Secrets the control plane may read: never the cluster's."""
 
@@ -145,6 +165,7 @@ class Values(_Chosen, frozen=True):
     validation_webhook: ValidationWebhook = ValidationWebhook()
     gateway_controller: GatewayController = GatewayController()
     ingress: Ingress = Ingress()
+    cni: Cni = Cni()
     secrets: Secrets = Secrets()
     mesh: dict[str, Any] = msgspec.field(default_factory=dict)
     """Settings of the mesh: `mesh.json`."""
