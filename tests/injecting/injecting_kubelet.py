@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +94,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def alone(pod: Json, directory: Path, roots: str) -> Iterator[tuple[int, str]]:
-    """The pod's Envoy without a control plane, its probe listener on a free port: the port, and the admin socket."""
+def alone(
+    pod: Json, directory: Path, roots: str, listener: str = "probes", clusters: Sequence[Json] = ()
+) -> Iterator[tuple[int, str]]:
+    """The pod's Envoy without a control plane, one listener of its bootstrap on a free port: the port, and the admin socket."""
     command, variables = started(pod, directory, roots)
     at = command.index("--config-yaml") + 1
     bootstrap = json.loads(command[at])
     del bootstrap["dynamic_resources"]
     port = free_port()
-    kept = [one for one in bootstrap["static_resources"]["listeners"] if one["name"] == "probes"]
+    kept = [one for one in bootstrap["static_resources"]["listeners"] if one["name"] == listener]
     kept[0]["address"]["socket_address"] |= {"address": "127.0.0.1", "port_value": port}
     bootstrap["static_resources"]["listeners"] = kept
-    bootstrap["static_resources"]["clusters"] = [
-        one for one in bootstrap["static_resources"]["clusters"] if one["name"] != "xds-grpc"
-    ]
+    own = [one for one in bootstrap["static_resources"]["clusters"] if one["name"] != "xds-grpc"]
+    bootstrap["static_resources"]["clusters"] = [*own, *clusters]
     command[at] = json.dumps(bootstrap)
     process = subprocess.Popen(command, env=variables)
     try:

@@ -25,6 +25,8 @@ PROMETHEUS_PORT: Final = 15090
 READINESS_PORT: Final = 15021
 EGRESS_PORT: Final = 15001
 PROMETHEUS_PATH: Final = "/stats/prometheus"
+ADMIN_CLUSTER: Final = "prometheus_stats"
+"""Leads to the proxy's own admin interface."""
 SIDECAR_MARK: Final = 1337
 MAX_DOWNSTREAM_CONNECTIONS: Final = 20_000
 
@@ -140,7 +142,7 @@ def proxy(
             "lds_config": _ADS,
         },
         "static_resources": {
-            "clusters": [xds, _pipe_cluster("prometheus_stats", admin_socket), *clusters],
+            "clusters": [xds, _pipe_cluster(ADMIN_CLUSTER, admin_socket), *clusters],
             "listeners": [_prometheus(), _readiness(), *listeners],
         },
         "stats_flush_interval": "5s",
@@ -429,7 +431,7 @@ def _readiness() -> Json:
 
 def _one_path(name: str, port: int, path: str, admin_path: str, filters: Sequence[Json] = ()) -> Json:
     """A listener that serves one exact path of the admin interface and nothing else of it."""
-    route = {"cluster": "prometheus_stats", "prefix_rewrite": admin_path, "timeout": "10s"}
+    route = {"cluster": ADMIN_CLUSTER, "prefix_rewrite": admin_path, "timeout": "10s"}
     manager = {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,

@@ -1,7 +1,8 @@
 """What the Envoy of a pod in a Kubernetes cluster knows before it has met the control plane.
 
-The bootstrap of the local run with three things else: the control plane is a Service behind TLS, the proxy proves itself
-by the pod's token, and the kubelet's probes of the workload are answered here, because the kubelet has no certificate.
+The bootstrap of the local run with four things else: the control plane is a Service behind TLS, the proxy proves itself
+by the pod's token, the kubelet's probes of the workload are answered here, because the kubelet has no certificate, and what
+the proxy knows can be read (not changed) at a port of the pod's loopback, where the API's port-forward arrives.
 Pure. Values that a pod learns only where it runs stand as `$(NAME)`, which the kubelet replaces in arguments. Which probes
 a pod has is `injecting`'s to know. Sources: docs/facts/envoy.md; Kubernetes, "Define Dependent Environment Variables".
 """
@@ -10,12 +11,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
-from tulle.compile.envoy.bootstrap import ANY_ADDRESS, GET, HTTP_MANAGER, TYPE, Node, http2_kept_alive, proxy
+from tulle.compile.envoy.bootstrap import (
+    ADMIN_CLUSTER,
+    ANY_ADDRESS,
+    GET,
+    HTTP_MANAGER,
+    ROUTER,
+    TYPE,
+    Node,
+    http2_kept_alive,
+    proxy,
+)
 from tulle.compile.envoy.bootstrap import socket_address as at
 from tulle.compile.envoy.clusters import INBOUND_SOURCE
 
@@ -27,6 +38,12 @@ ROOT_CERTIFICATES: Final = "root-cert.pem"
 ROOT_RESOURCE: Final = "sds.json"
 ADMIN_SOCKET: Final = "/run/tulle/envoy/admin.sock"
 PROBE_PORT: Final = 15020
+LOOKING_PORT: Final = 15000
+"""Istio's port of Envoy's admin interface; here of what may be read of it, on the pod's loopback alone."""
+LOOKING_PATHS: Final = (
+    *("/certs", "/clusters", "/config_dump", "/listeners", "/ready", "/server_info", "/stats", "/stats/prometheus"),
+)
+"""What is passed on to the admin interface there: GET of these, which change nothing. Envoy redacts keys in `config_dump`."""
 POD_ADDRESS: Final = "$(TULLE_POD_IP)"
 DRAIN_SECONDS: Final = 5
 
@@ -74,8 +91,10 @@ Probe = HttpProbe | ConnectProbe
 def pod_proxy(node: Node, discovery: Discovery, probes: Sequence[Probe] = ()) -> Json:
     """The bootstrap of a sidecar or gateway in a cluster."""
     if not probes:
-        return proxy(node, _xds(discovery), ADMIN_SOCKET)
-    return proxy(node, _xds(discovery), ADMIN_SOCKET, [_probing(probes)], _probed(probes), kept_stats=[_HEALTH])
+        return proxy(node, _xds(discovery), ADMIN_SOCKET, [_looking()])
+    return proxy(
+        node, _xds(discovery), ADMIN_SOCKET, [_looking(), _probing(probes)], _probed(probes), kept_stats=[_HEALTH]
+    )
 
 
 def arguments(bootstrap: Json, *, concurrency: int, log_level: str, components: str = "") -> list[str]:
@@ -177,6 +196,16 @@ def _token() -> Json:
     }
 
 
+def _looking() -> Json:
+    """The listener behind `tulle proxy config` and the like: a fixed list of paths to read, for who may port-forward to the pod."""
+    words = "|".join(path.removeprefix("/") for path in LOOKING_PATHS)
+    route = {
+        "match": {"safe_regex": {"regex": f"/({words})"}, "headers": [GET]},
+        "route": {"cluster": ADMIN_CLUSTER, "timeout": "60s"},
+    }
+    return _listener("looking", at("127.0.0.1", LOOKING_PORT), [route], [ROUTER])
+
+
 def _probing(probes: Iterable[Probe]) -> Json:
     """The listener of the kubelet's probes: known paths and nothing else."""
     routes = []
@@ -186,18 +215,23 @@ def _probing(probes: Iterable[Probe]) -> Json:
             routes.append(_route(probe))
         else:
             filters.append(_answer(probe))
+    more = {"server_header_transformation": "PASS_THROUGH", "skip_xff_append": True, "generate_request_id": False}
+    return _listener("probes", at(ANY_ADDRESS, PROBE_PORT), routes, [*filters, _PROBE_ROUTER], more)
+
+
+def _listener(
+    name: str, address: Json, routes: Sequence[Json], filters: Sequence[Mapping[str, Any]], more: Json | None = None
+) -> Json:
     manager = {
         "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "probes",
-        "server_header_transformation": "PASS_THROUGH",
-        "skip_xff_append": True,
-        "generate_request_id": False,
-        "http_filters": [*filters, _PROBE_ROUTER],
-        "route_config": {"virtual_hosts": [{"name": "probes", "domains": ["*"], "routes": routes}]},
+        "stat_prefix": name,
+        **(more or {}),
+        "http_filters": list(filters),
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": list(routes)}]},
     }
     return {
-        "name": "probes",
-        "address": at(ANY_ADDRESS, PROBE_PORT),
+        "name": name,
+        "address": address,
         "ignore_global_conn_limit": True,
         "filter_chains": [{"filters": [{"name": HTTP_MANAGER, "typed_config": manager}]}],
     }
