@@ -46,6 +46,7 @@ INSTALL = (
     f"--set=mesh.leafTtlSeconds={LEAF_S}",
     "--set=mesh.maxConnectionAgeSeconds=10",
     "--set=mesh.bundleSettleSeconds=120",
+    "--set=injection.tokenSeconds=600",
 )
 T = TypeVar("T")
 Fault = Callable[["FaultCluster", Window], str]

@@ -140,9 +140,10 @@ def gateway_rolled(mesh: FaultCluster, window: Window) -> str:
 
 def drained(mesh: FaultCluster, window: Window) -> str:
     """kubectl drain of the second node, and back."""
+    for app, deployment, space in DRAINED:
+        _bring_to_node2(mesh, app, deployment, space)
     gone = [one for one in _living(mesh) if one[1] == "node2"]
-    assert {"crowd", "tulled", "istio-ingressgateway"} <= {app for app, _, _ in gone}, gone
-    window.sleep_until(0.05)
+    assert {app for app, _, _ in DRAINED} <= {app for app, _, _ in gone}, gone
     window.mark()
     mesh.cluster.kubectl(
         "drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=150s", limit_s=160
@@ -151,7 +152,7 @@ def drained(mesh: FaultCluster, window: Window) -> str:
         window.mark()
         left = [name for _, node, name in _living(mesh) if node == "node2"]
         assert not left, left
-        for name, space in (("crowd-v1", NS), ("tulled", SYSTEM), ("istio-ingressgateway", FRONT)):
+        for _, name, space in DRAINED:
             mesh.until(
                 f"{name} is not whole on one node", lambda name=name, space=space: mesh.is_available(name, space), 90
             )
@@ -161,45 +162,69 @@ def drained(mesh: FaultCluster, window: Window) -> str:
     return f"{len(gone)} pods evicted from node2 ({_ends(name for _, _, name in gone)}); all Deployments whole on node1 after {time.time() - window.begin - window.when[0]:.0f} s"
 
 
+DRAINED = (("crowd", "crowd-v1", NS), ("tulled", "tulled", SYSTEM), ("istio-ingressgateway",) * 2 + (FRONT,))
+"""App, Deployment and namespace of what has two replicas."""
+
+
+def _bring_to_node2(mesh: FaultCluster, app: str, deployment: str, space: str) -> None:
+    """Where earlier rows left all replicas on the other node."""
+    if any(pod["spec"]["nodeName"] == "node2" for pod in mesh.pods(app, space)):
+        return
+    mesh.cluster.kubectl("cordon", "node1")
+    try:
+        victim = min(_names(mesh.pods(app, space)))
+        mesh.cluster.kubectl("delete", "pod", victim, "-n", space, "--wait=false")
+        mesh.until(f"{app} is not on node 2", lambda: victim not in _names(mesh.pods_of_all(app, space)), 60)
+        mesh.until(f"{app} is not whole", lambda: mesh.is_available(deployment, space), 60)
+    finally:
+        mesh.cluster.kubectl("uncordon", "node1")
+
+
 # --- revisions --------------------------------------------------------------------------------------------------------
 
 
 def upgraded(mesh: FaultCluster, window: Window, install: tuple[str, ...]) -> str:
-    """A second control plane under a revision, a tag at it, the namespace moved, its pods restarted, the first one uninstalled; and back."""
+    """A second control plane under a revision, a tag at it, namespace and gateway moved, the first one uninstalled; and back."""
     window.sleep_until(0.02)
-    first = _names(mesh.pods("crowd"))
+    pods = [_names(mesh.pods("crowd"))]
+    gateways = [_names(mesh.pods("istio-ingressgateway", FRONT))]
     serial = _roots_of(mesh)
-    window.mark()
-    mesh.tulle("install", *install, f"--revision={CANARY}", "--wait=120s", "--yes")
-    mesh.tulle("tag", "set", TAG, f"--revision={CANARY}")
-    _move_namespace(mesh, {"istio-injection": None, "istio.io/rev": TAG})
-    second = _names(mesh.pods("crowd"))
-    at_canary = set(mesh.proxies(CANARY))
-    assert {f"{name}.{NS}" for name in second} <= at_canary
-    window.mark()
-    mesh.tulle("uninstall", "--revision=default", "--force", "--yes")
-    mesh.until("the first one stays", lambda: not _names_of_all(mesh, "tulled", SYSTEM, "default"), 90)
-    window.mark()
-    time.sleep(10)
-    mesh.tulle("install", *install, "--wait=120s", "--yes")
-    mesh.tulle("tag", "set", TAG, "--revision=default", "--overwrite")
-    _restart(mesh)
-    third = _names(mesh.pods("crowd"))
-    assert {f"{name}.{NS}" for name in third} <= set(mesh.proxies())
-    window.mark()
-    mesh.tulle("tag", "remove", TAG, "--yes")
-    _move_namespace(mesh, {"istio-injection": "enabled", "istio.io/rev": None})
-    mesh.tulle("uninstall", f"--revision={CANARY}", "--yes")
-    mesh.until("the second one stays", lambda: not _names_of_all(mesh, "tulled", SYSTEM, CANARY), 90)
-    window.mark()
+    for revision, words in ((CANARY, [f"--revision={CANARY}"]), ("default", [])):
+        before = CANARY if revision == "default" else "default"
+        window.mark()
+        mesh.tulle("install", *install, *words, "--wait=120s", "--yes")
+        mesh.tulle("tag", "set", TAG, f"--revision={revision}", "--overwrite")
+        _move_namespace(mesh, {"istio-injection": None, "istio.io/rev": TAG})
+        pods.append(_names(mesh.pods("crowd")))
+        window.mark()
+        # The gateway is that of all revisions: this one takes it over.
+        mesh.tulle("install", *install, *words, "--set=ingress.enabled=true", "--wait=120s", "--yes")
+        mesh.until("the gateway is not moved", lambda: mesh.is_available("istio-ingressgateway", FRONT), 120)
+        gateways.append(_names(mesh.pods("istio-ingressgateway", FRONT)))
+        moved = {f"{name}.{NS}" for name in pods[-1]} | {f"{name}.{FRONT}" for name in gateways[-1]}
+        mesh.until(
+            "not all are at the new one",
+            lambda moved=moved, revision=revision: moved <= set(mesh.proxies(revision)),
+            60,
+        )
+        window.mark()
+        mesh.tulle("uninstall", f"--revision={before}", "--yes")
+        mesh.until("the old one stays", lambda before=before: not _names_of_all(mesh, "tulled", SYSTEM, before), 90)
+        assert len(mesh.pods("istio-ingressgateway", FRONT)) == 2, "the gateway went with the old revision"
+        time.sleep(5)
+    _move_namespace(mesh, {"istio-injection": "enabled", "istio.io/rev": None}, restarts=False)
+    mesh.tulle("tag", "remove", TAG)
     assert _roots_of(mesh) == serial
-    return f"pods {_ends(first)} → {_ends(second)} at {CANARY} → {_ends(third)} at default; each control plane was gone while the other served; root {_ends(serial)} throughout"
+    assert len(set.union(*pods)) == sum(map(len, pods)), pods
+    told = " → ".join(f"{_ends(one)} at {name}" for one, name in zip(pods, ("default", CANARY, "default"), strict=True))
+    return f"pods {told}; gateways {' → '.join(map(_ends, gateways))}; each control plane was uninstalled while the other served; root {_end(serial[0])} throughout"
 
 
-def _move_namespace(mesh: FaultCluster, labels: dict[str, str | None]) -> None:
+def _move_namespace(mesh: FaultCluster, labels: dict[str, str | None], *, restarts: bool = True) -> None:
     words = [f"{name}-" if value is None else f"{name}={value}" for name, value in labels.items()]
     mesh.cluster.kubectl("label", "ns", NS, "--overwrite", *words)
-    _restart(mesh)
+    if restarts:
+        _restart(mesh)
 
 
 def _restart(mesh: FaultCluster) -> None:
