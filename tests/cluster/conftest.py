@@ -1,10 +1,10 @@
-"""The fixtures of the harness beside: `cluster`, `start_cluster`. Faults take the load and the rows of `tests/faults`."""
+"""The fixtures of the harness beside: `cluster`, `two_nodes`, `start_cluster`. Faults take the load and the rows of `tests/faults`."""
 
 import sys
 from pathlib import Path
 
-from kubelab.fixtures import cluster, start_cluster
+from kubelab.fixtures import cluster, start_cluster, two_nodes
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("faults", "mesh")]
 
-__all__ = ["cluster", "start_cluster"]
+__all__ = ["cluster", "start_cluster", "two_nodes"]

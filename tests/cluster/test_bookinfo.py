@@ -3,19 +3,17 @@
 import json
 import re
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
+from mesh_parts import PATIENCE_S, tulle, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
-PATIENCE_S = 240.0
 EXAMPLE = Path(str(files("tulle.examples.bookinfo")))
 MANIFESTS = ("bookinfo.yaml", "clients.yaml", "gateway.yaml", "routing.yaml", "security.yaml")
 INSTALL = (
@@ -50,37 +48,6 @@ spec:
         image: docker.io/tulle/bookinfo:0.1
         command: [python, -c, "import urllib.request as r\\ntry: r.urlopen('http://details:9080/details/0', timeout=10)\\nexcept r.HTTPError as e: assert e.code == 403, e"]
 """
-T = TypeVar("T")
-
-
-def tulle(cluster: Cluster, *words: str, code: int = 0, text: str | None = None) -> str:
-    """stdout of a command that ends with this code."""
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tulle", *words],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S + 60,
-        input=text,
-        env=environment,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
-
-
-def until(what: str, holds: Callable[[], T | None], patience_s: float = PATIENCE_S) -> T:
-    """The first answer that counts. Fails with the last one."""
-    deadline, said = time.monotonic() + patience_s, "nothing"
-    while time.monotonic() < deadline:
-        try:
-            found = holds()
-            if found:
-                return found
-        except subprocess.CalledProcessError as error:
-            said = error.stderr
-        time.sleep(1)
-    pytest.fail(f"{what}: not within {patience_s:.0f} s; last error: {said}")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +73,7 @@ def pods(mesh: Cluster, namespace: str = "bookinfo") -> list[dict[str, Any]]:
 
 
 def proxies(mesh: Cluster) -> dict[str, Any]:
-    found = json.loads(tulle(mesh, "get", "proxies", "--mesh", "kube", "-o", "json"))
+    found = json.loads(tulle(mesh, "get", "proxies", "--mesh", "kube", "-o", "json").stdout)
     return {one["id"]: one for one in (found["proxies"] if "proxies" in found else found["items"])}
 
 
@@ -182,12 +149,12 @@ def test_the_whole_fleet_is_synced_over_all_replicas(mesh: Cluster) -> None:
 
 
 def test_an_edit_is_live_on_all_of_them(mesh: Cluster) -> None:
-    said = tulle(mesh, "apply", "--mesh", "kube", "-f", str(EXAMPLE / "edits" / "reviews-v3.yaml"))
+    said = tulle(mesh, "apply", "--mesh", "kube", "-f", str(EXAMPLE / "edits" / "reviews-v3.yaml")).stdout
     live = re.search(r"live on (\d+) of (\d+) proxies in \d+ ms", said)
     assert live, said
     assert live.group(1) == live.group(2)
     assert int(live.group(1)) >= 8
-    until("only v3", lambda: re.search(r"reviews v3 \d+;", logs(mesh, "bot", since="5s")), 60)
+    until("only v3", lambda: re.search(r"reviews v3:\d+;", logs(mesh, "bot", since="5s")), 60)
     tulle(mesh, "apply", "--mesh", "kube", "-f", str(EXAMPLE / "routing.yaml"))
 
 

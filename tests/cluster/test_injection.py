@@ -1,25 +1,16 @@
-"""Injected pods in a real cluster: probes under STRICT, Jobs, init containers with the network, drain, capture by the CNI plugin."""
+"""Injected pods in a real cluster: probes under STRICT, Jobs, init containers with the network, drain. Capture: an init container."""
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kubelab import nodes
 from kubelab.cluster import Cluster
+from mesh_parts import LITTLE, caller, curl, pods_of, space, tulle, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
-SPACES = ("injected", "quiet", "plain")
-SYSTEM = "tulle-system"
-INSTALL = (
-    "--profile=minimal",
-    "--set=image.tag=dev",
-    "--set=controlPlane.autoscaling.enabled=false",
-    "--set=controlPlane.replicas=1",
-)
+SPACES = ("injected", "plain")
 PATIENCE_S = 180.0
 WORKLOADS = """
 apiVersion: security.istio.io/v1
@@ -85,65 +76,26 @@ spec:
       restartPolicy: Never
       containers: [{name: once, image: tulle/test:dev, command: [curl, -sf, -m, "10", "http://web/index.html"]}]
 """
-AGENT = f"""
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {{name: tulle-cni, namespace: kube-system}}
-spec:
-  selector: {{matchLabels: {{app: tulle-cni}}}}
-  template:
-    metadata: {{labels: {{app: tulle-cni}}}}
-    spec:
-      containers:
-      - name: install
-        image: tulle/capture:dev
-        args: [install-cni]
-        securityContext: {{runAsUser: 0, readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-        volumeMounts: [{{name: bin, mountPath: /host/opt/cni/bin}}, {{name: net, mountPath: /host/etc/cni/net.d}}]
-      volumes: [{{name: bin, hostPath: {{path: {nodes.CNI_PROGRAMS}}}}}, {{name: net, hostPath: {{path: FOLDER}}}}]
-"""
-
-
-def tulle(cluster: Cluster, *words: str, text: str | None = None) -> str:
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
-    words = (sys.executable, "-m", "tulle", *words)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, input=text, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def until(what: str, holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := holds():
-            return found
-        time.sleep(0.5)
-    return pytest.fail(f"{what}: not within {PATIENCE_S:.0f} s")
 
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Cluster]:
     cluster.load("control-plane", "proxy", "capture", "test")
-    tulle(cluster, "install", *INSTALL, "--wait=240s", "--yes")
+    tulle(cluster, "install", *LITTLE, "--wait=240s", "--yes")
     try:
-        for name, labels in (("injected", "istio-injection: enabled"), ("plain", "of: nobody")):
-            cluster.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}")
+        space(cluster, "injected", {"istio-injection": "enabled"})
+        space(cluster, "plain")
         cluster.apply(WORKLOADS.replace("NS", "injected"))
-        cluster.apply(
-            "{apiVersion: v1, kind: Pod, metadata: {name: caller, namespace: plain}, spec: {terminationGracePeriodSeconds: 0,"
-            ' containers: [{name: caller, image: "tulle/test:dev", command: [sleep, "100000"]}]}}'
-        )
+        caller(cluster, "plain")
         cluster.wait("--for=condition=Available", "deploy/web", "-n", "injected", limit_s=PATIENCE_S)
-        cluster.wait("--for=condition=Ready", "pod/caller", "-n", "plain", limit_s=PATIENCE_S)
         yield cluster
     finally:
         cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
         tulle(cluster, "uninstall", "--purge", "--yes")
 
 
-def pod_of(cluster: Cluster, app: str, space: str = "injected") -> dict[str, Any]:
-    found = cluster.get("pods", "-n", space, "-l", f"app={app}")["items"]
-    return next(one for one in found if "deletionTimestamp" not in one["metadata"])
+def pod_of(cluster: Cluster, app: str, namespace: str = "injected") -> dict[str, Any]:
+    return pods_of(cluster, namespace, f"app={app}")[0]
 
 
 def state_of(pod: dict[str, Any], container: str) -> dict[str, Any]:
@@ -153,10 +105,8 @@ def state_of(pod: dict[str, Any], container: str) -> dict[str, Any]:
 def test_probes_answer_while_the_port_is_strict(mesh: Cluster) -> None:
     pod = pod_of(mesh, "web")
     address = pod["status"]["podIP"]
-    refused = mesh.kubectl(
-        "exec", "-n", "plain", "caller", "--", "sh", "-c", f"curl -s -m 5 http://{address}:8080/; echo ended $?"
-    )
-    assert refused.strip() in ("ended 56", "ended 52"), "plaintext from outside of the mesh is reset"
+    code, said = curl(mesh, "plain", f"http://{address}:8080/")
+    assert code in (52, 56), f"plaintext from outside of the mesh is reset: {said}"
     for container in ("web", "other"):
         assert state_of(pod, container)["ready"], container
     probes = {one["name"]: one for one in pod["spec"]["containers"]}
@@ -213,36 +163,3 @@ def test_the_token_is_the_proxys_alone(mesh: Cluster) -> None:
     )
     assert "tulle.dev" not in seen
     assert "envoy" not in seen
-
-
-def test_capture_by_the_plugin_needs_no_right_in_the_pod(mesh: Cluster) -> None:
-    """In a namespace that forbids NET_ADMIN. A pod made while the plugin is not there does not start."""
-    labels = "{pod-security.kubernetes.io/enforce: baseline}"
-    mesh.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: quiet, labels: {labels}}}}}")
-    manifests = tulle(mesh, "inject", "-f", "-", "--capture=cni", text=WORKLOADS.replace("NS", "quiet"))
-    mesh.apply(manifests)
-    until("the pod is held back", lambda: "not captured" in str(_ended(mesh)))
-    folder = nodes_folder(mesh)
-    mesh.apply(AGENT.replace("FOLDER", folder))
-    try:
-        mesh.kubectl("rollout", "status", "-n", "kube-system", "ds/tulle-cni", "--timeout=120s", limit_s=130)
-        until("chained", lambda: "plugin chained" in mesh.kubectl("logs", "-n", "kube-system", "ds/tulle-cni"))
-        mesh.kubectl("delete", "pods", "-n", "quiet", "--all", "--wait=false")
-        mesh.wait("--for=condition=Available", "deploy/web", "-n", "quiet", limit_s=PATIENCE_S)
-        address = pod_of(mesh, "web", "quiet")["status"]["podIP"]
-        refused = mesh.kubectl(
-            "exec", "-n", "plain", "caller", "--", "sh", "-c", f"curl -s -m 5 http://{address}:8080/; echo ended $?"
-        )
-        assert refused.strip() in ("ended 56", "ended 52")
-    finally:
-        mesh.kubectl("delete", "ds", "-n", "kube-system", "tulle-cni", "--wait=true", limit_s=90)
-
-
-def _ended(cluster: Cluster) -> list[Any]:
-    pods = cluster.get("pods", "-n", "quiet", "-l", "app=web")["items"]
-    return [one.get("lastState") for pod in pods for one in pod["status"].get("initContainerStatuses", [])]
-
-
-def nodes_folder(cluster: Cluster) -> str:
-    """Where the node's container runtime reads its networks."""
-    return str(cluster.kubeconfig.parent / "node1" / "cni")

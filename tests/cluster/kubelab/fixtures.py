@@ -1,4 +1,4 @@
-"""The fixture `cluster`: one cluster for the session, one node, gone with the session. Two nodes: `start_cluster`.
+"""The fixture `cluster`: one cluster for the session, one node, gone with the session; `two_nodes`: one of two.
 
 TULLE_CLUSTER=<name> takes one that runs already (`make cluster DETACH=1`) and leaves it running: for the inner loop.
 """
@@ -46,3 +46,13 @@ def cluster(start_cluster: Start) -> Cluster:
         found.load("test")
         return found
     return start_cluster(Choice(name=f"test-{os.getpid()}", images=("test",)))
+
+
+@pytest.fixture(scope="session")
+def two_nodes(start_cluster: Start) -> Cluster:
+    """Two nodes, with the image of test tools; the one that runs already, if it has two."""
+    running = os.environ.get("TULLE_CLUSTER")
+    if running and len((found := clusters.attach(running)).layout.nodes) > 1:
+        found.load("test")
+        return found
+    return start_cluster(Choice(name=f"two-{os.getpid()}", size=2, images=("test",)))

@@ -13,6 +13,10 @@ from .layout import DOMAIN, Layout, Node
 PAUSE = "localhost/pause:dev"
 RUNTIME_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CNI_PROGRAMS = "/usr/lib/cni"
+"""Debian's."""
+# where nodes have them by custom; each node its own: agents put plugins there
+CNI_FOLDER = "/opt/cni/bin"
+CNI_NETWORKS = "/etc/cni/net.d"
 # what the node must not share with the host: sockets, network state, logs
 PRIVATE = ("/run", "/var/lib/cni", "/var/log", "/opt")
 LONGEST_SOCKET = 100  # of 108 bytes that the kernel takes
@@ -61,8 +65,8 @@ state = "{folder}/state"
   restrict_oom_score_adj = true
   max_concurrent_downloads = 1
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_PROGRAMS}"
-    conf_dir = "{folder}/cni"
+    bin_dir = "{CNI_FOLDER}"
+    conf_dir = "{CNI_NETWORKS}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"
@@ -142,6 +146,9 @@ def _first(layout: Layout, node: Node, folder: Path, kubernetes: Path) -> str:
     return f"""set -u
 mount --make-rprivate /
 {private}
+mkdir -p {CNI_FOLDER} {CNI_NETWORKS}
+ln -s {CNI_PROGRAMS}/* {CNI_FOLDER}
+mount --bind {folder}/cni {CNI_NETWORKS}
 mount --make-rshared /
 hostname {node.name}
 export PATH={RUNTIME_PATH}
