@@ -12,7 +12,9 @@ from tulle.compile.gateways import gateway_host
 from tulle.dialects.gateway_api.kinds import KINDS
 from tulle.dialects.gateway_api.listeners import secret_namespaces
 from tulle.dialects.gateway_api.status import status_of
+from tulle.dialects.inputs import objects
 from tulle.dialects.reading import read
+from tulle.model.keys import ObjectKey
 from tulle.xds.names import TypeUrl
 
 BY_NAME = {folder.name: folder for folder in SCENES}
@@ -94,3 +96,22 @@ def test_what_is_of_no_kind_of_ours_has_no_status() -> None:
 def test_secrets_are_asked_for_where_listeners_may_refer_to_them() -> None:
     world = Scene(BY_NAME["certificates"]).world
     assert secret_namespaces(world.db, CLUSTER) == {"infra", "certs"}
+
+
+def test_policies_for_backends_come_and_go() -> None:
+    """After every step the clusters are those of a world that never knew another: with each policy, then without each of them."""
+    text = (BY_NAME["backend_tls"] / "in.yaml").read_text()
+    whole = Scene(BY_NAME["backend_tls"]).world
+    final = whole.resources("infra", "gw-1")[TypeUrl.CDS]
+    policies = [raw for raw in yaml.safe_load_all(text) if raw and raw["kind"] in ("BackendTLSPolicy", "ConfigMap")]
+    with whole.db.edit() as tx:
+        for raw in policies:
+            group = raw["apiVersion"].rpartition("/")[0]
+            tx.delete(objects, ObjectKey(CLUSTER, group, raw["kind"], "infra", raw["metadata"]["name"]))
+    bare = whole.resources("infra", "gw-1")[TypeUrl.CDS]
+    assert sum(bare[name].version != final[name].version for name in bare) == 10
+    for raw in policies:
+        whole.put(yaml.safe_dump(raw))
+        whole.resources("infra", "gw-1")
+    again = whole.resources("infra", "gw-1")[TypeUrl.CDS]
+    assert {name: one.version for name, one in again.items()} == {name: one.version for name, one in final.items()}

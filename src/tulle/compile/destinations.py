@@ -270,7 +270,7 @@ def _at_gateway(db: Database, plan: Cluster, found: Service, port: ServicePort) 
         origins=(*plan.origins, demanded.origin),
     )
     if demanded.roots is None:  # nobody can prove to be it: nobody is called
-        secured = structs.replace(secured, discovery=Discovery.STATIC, endpoints=(), source=None)
+        secured = structs.replace(secured, discovery=Discovery.STATIC, endpoints=(), source=None, originate=None)
     return _as_declared(db, secured, found.key, port.number)
 
 

@@ -5,10 +5,14 @@ from typing import Final
 FEATURES: Final = tuple(
     sorted(
         (
+            "BackendTLSPolicy",
+            "BackendTLSPolicySANValidation",
             "GRPCRoute",
             "GRPCRouteNamedRouteRule",
             "Gateway",
             "GatewayAddressEmpty",
+            "GatewayFrontendClientCertificateValidation",
+            "GatewayFrontendClientCertificateValidationInsecureFallback",
             "GatewayHTTPListenerIsolation",
             "GatewayHTTPSListenerDetectMisdirectedRequests",
             "GatewayInfrastructure",
@@ -67,11 +71,7 @@ MESH_FEATURES: Final = (
 )
 """What is claimed of mesh routes: no class says these, the suite is told (`--supported-features`)."""
 NOT_CLAIMED: Final = {
-    "BackendTLSPolicy": "works from files; in a cluster the ConfigMaps that it names are not read yet",
-    "BackendTLSPolicySANValidation": "as BackendTLSPolicy",
     "GatewayBackendClientCertificate": "a gateway has no certificate of its own towards backends outside the mesh: clusters are shared by gateways",
-    "GatewayFrontendClientCertificateValidation": "`tls.frontend` of a Gateway is reported as not enforced",
-    "GatewayFrontendClientCertificateValidationInsecureFallback": "as GatewayFrontendClientCertificateValidation",
     "GatewayStaticAddresses": "a Gateway's Service gets the address that the cluster's load balancer gives it; `addresses` are not asked for",
     "HTTPRouteRetry": "`retry` is in force where the definitions of the experimental channel are installed; the suite runs with the standard ones",
     "HTTPRouteRetryBackendTimeout": "as HTTPRouteRetry",
