@@ -40,6 +40,9 @@ FEATURES: Final = tuple(
             "HTTPRouteRequestPercentageMirror",
             "HTTPRouteRequestTimeout",
             "HTTPRouteResponseHeaderModification",
+            "HTTPRouteRetry",
+            "HTTPRouteRetryBackendTimeout",
+            "HTTPRouteRetryConnectionError",
             "HTTPRouteSchemeRedirect",
             "ListenerSet",
             "ReferenceGrant",
@@ -73,9 +76,6 @@ MESH_FEATURES: Final = (
 NOT_CLAIMED: Final = {
     "GatewayBackendClientCertificate": "a gateway has no certificate of its own towards backends outside the mesh: clusters are shared by gateways",
     "GatewayStaticAddresses": "a Gateway's Service gets the address that the cluster's load balancer gives it; `addresses` are not asked for",
-    "HTTPRouteRetry": "`retry` is in force where the definitions of the experimental channel are installed; the suite runs with the standard ones",
-    "HTTPRouteRetryBackendTimeout": "as HTTPRouteRetry",
-    "HTTPRouteRetryConnectionError": "as HTTPRouteRetry",
     "MeshClusterIPMatching": "sidecars in full push route by Host within a port: a Host header that names a service with routes meets them on "
     "connections to another service, too",
     "UDPRoute": "datagrams are not routed: a listener of UDP is not accepted (UnsupportedProtocol)",

@@ -27,6 +27,8 @@ MISSING: Final = 500
 """What requests for a backend that is not there get."""
 UNAVAILABLE: Final = 503
 """The same for gRPC: Envoy says UNAVAILABLE for it."""
+_LOST: Final = ("connect-failure", "refused-stream", "reset")
+"""What `retry` repeats besides its codes: no answer at all, also within the bound of one try (Envoy's `reset`; GEP-1731)."""
 _EVERYTHING: Final = HttpMatch(path=StringMatch(MatchKind.SEGMENTS, "/"))
 
 
@@ -163,7 +165,7 @@ def _bounds(db: Database, rule: written.HttpRule, origin: Origin) -> Iterator[An
         yield Retry(
             attempts=1 if retry.attempts is None else retry.attempts,
             per_try_timeout_ms=each or None,
-            retry_on=",".join(("connect-failure", "refused-stream", *(str(code) for code in retry.codes))),
+            retry_on=",".join((*_LOST, *(str(code) for code in retry.codes))),
             origin=origin.at("retry"),
             backoff_ms=whole_ms(retry.backoff),
         )
