@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults cluster cluster-down cluster-test conformance bench bench-quick endurance performance gold format lock wheel clean
+.PHONY: help setup demo test check faults cluster cluster-down cluster-test cluster-faults conformance bench bench-quick endurance performance gold format lock wheel clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -41,6 +41,9 @@ cluster-down: $(READY) ## take it down, dead or alive; ALL=1: all of them
 
 cluster-test: $(READY) ## what make test leaves out of the cluster: install, injection, Bookinfo, the source and writes (root; many minutes)
 	@$(BIN)/python -m pytest -q -m "cluster and not faults" tests/cluster tests/installing
+
+cluster-faults: $(READY) ## the same in a cluster of two nodes, kept in docs/faults.md (root; about half an hour); TULLE_FAULT_RATE=25
+	@TULLE_FAULT_PAGE=docs/faults.md $(BIN)/python -m pytest -m "cluster and faults" tests/cluster/test_faults.py -s -q
 
 conformance: $(READY) ## the official suite of the Gateway API in a cluster of its own (root; about 45 minutes); ARGS="--run TEST --cluster NAME"
 	@PYTHONPATH=tests/cluster $(BIN)/python tests/cluster/conformance.py $(or $(ARGS),--save)

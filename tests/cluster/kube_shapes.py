@@ -13,6 +13,8 @@ IMAGE = "tulle/bookinfo:dev"
 """Python and grpcio."""
 DESTINATIONS = ("steady", "crowd")
 PROGRAMS = {"name": "programs", "configMap": {"name": "programs"}}
+PATIENT = {"timeoutSeconds": 5, "failureThreshold": 6}
+"""Of readiness: where this machine has no time for a probe, the pod is no less ready. (Kubernetes would rightly stop sending.)"""
 SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 
 
@@ -77,6 +79,8 @@ def _pod(deployment: Object, extra: Object) -> Object:
         "volumeMounts": [{"name": "programs", "mountPath": "/programs"}],
         "resources": SMALL,
     }
+    if "readinessProbe" in container:
+        container["readinessProbe"] |= PATIENT
     deployment["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     return deployment
 
