@@ -29,12 +29,12 @@ async def test_rates_of_a_window_are_those_of_its_requests(tmp_path: Path) -> No
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await client.get("/warm-up")
             await asyncio.sleep(0.5)
-            before, failed = await merged.reading(run)
+            before, failed = await merged.reading(merged.sidecars(run))
             assert not failed
             for path in ["/fine"] * 6 + ["/bad"] * 2:
                 await client.get(path)
         await asyncio.sleep(0.6)
-        after, _ = await merged.reading(run)
+        after, _ = await merged.reading(merged.sidecars(run))
     found = rates.stat(rates.flows(before, after), "workload", 2.0)
     (row,) = found.values()
     assert list(found) == [("default", "reviews-v1")]
@@ -77,7 +77,7 @@ async def test_prometheus_reads_at_the_proxy_what_tulle_reads_at_the_admin_inter
             await asyncio.sleep(0.5)
             answer = await client.get(f"http://127.0.0.1:{metrics}/stats/prometheus?usedonly", headers=forms)
             await client.post(f"http://127.0.0.1:{metrics}/stats/prometheus")
-        (ours,) = await merged.scrape(run)
+        (ours,) = await merged.scrape(merged.sidecars(run))
     assert "text/plain" in answer.headers["content-type"]
     found = {(one.name, frozenset(one.labels.items())) for one in exposition.samples(answer.text)}
     expected = {(one.name, frozenset(one.labels.items())) for one in exposition.samples(ours.text)}
@@ -132,6 +132,6 @@ async def test_by_default_failures_and_refusals_are_logged_and_nothing_else(tmp_
 async def test_a_sidecar_that_does_not_answer_is_down(tmp_path: Path) -> None:
     (tmp_path / "gone.sock").touch()
     run = run_dir_of(tmp_path, tmp_path / "gone.sock")
-    (one,) = await merged.scrape(run)
+    (one,) = await merged.scrape(merged.sidecars(run))
     assert one.failure
     assert 'up{pod="reviews-v1-0",namespace="default"} 0' in merged.merged([one])

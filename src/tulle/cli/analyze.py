@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from tulle.cli.connection import Connection, mesh_option
+from tulle.cli.connection import Connection, connect, mesh_option
 from tulle.cli.output import Exit, Finding, as_yaml, count, report, say
 from tulle.cli.written import shown_path
-from tulle.local.places import the_mesh
 from tulle.local.refusals import RefusedError
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings, Object
@@ -27,13 +26,13 @@ _NEEDS_PODS = frozenset(("TUL0631",))
 @click.option(
     "--use-mesh/--no-mesh", default=True, help="Together with what runs (if a mesh runs), or the files alone."
 )
-@click.option("-n", "--namespace", default="default", metavar="NAME", help="For objects that name none.")
+@click.option("-n", "--namespace", default=None, metavar="NAME", help="For objects that name none.")
 @click.option("--failure-threshold", type=click.Choice(list(_RANK)), default="warning", help="What ends with code 79.")
 @click.option("--output-threshold", type=click.Choice(list(_RANK)), default="info", help="What is shown.")
 @click.option("-S", "--suppress", multiple=True, metavar="CODE=KIND/NS/NAME", help="Leave out; * stands for anything.")
 @click.option("-o", "--output", "form", type=click.Choice(["log", "json", "yaml"]), default="log", help="Form.")
 @mesh_option
-def analyze(*, files: tuple[str, ...], use_mesh: bool, namespace: str, **rest: Any) -> int:
+def analyze(*, files: tuple[str, ...], use_mesh: bool, namespace: str | None, **rest: Any) -> int:
     """Look for mistakes: in the running mesh, in files, or in the mesh as it would be with these files applied.
 
     Ends with code 79 when something is found.
@@ -41,7 +40,11 @@ def analyze(*, files: tuple[str, ...], use_mesh: bool, namespace: str, **rest: A
     connection = _connection(rest["mesh"], is_needed=not files) if use_mesh else None
     if not files and connection is None:
         raise click.UsageError("Give files, or leave --no-mesh out.")
-    found = live(connection) if connection and not files else together(connection, files, namespace)
+    if connection and not files:
+        found = live(connection)
+    else:
+        place = namespace or (connection.default_namespace if connection else "default")
+        found = together(connection, files, place)
     shown = [
         one
         for one in found
@@ -62,13 +65,17 @@ def together(connection: Connection | None, files: Sequence[str], namespace: str
     fresh = FileSource([Path(name) for name in files], namespace=namespace)
     fresh.reload()
     sources = [fresh]
-    if connection is not None:
+    objects: dict[ObjectKey, Object] = {}
+    if connection is not None and connection.cluster is not None:
+        from tulle.cli.cluster_objects import objects_of
+
+        objects |= objects_of(connection.cluster)
+    elif connection is not None:
         places = connection.places
         watched = [Path(name) for name in places.described().get("manifests", ())]
         for paths in ([places.runtime], [*watched, places.config_directory]):
             sources.append(FileSource([path for path in dict.fromkeys(paths) if path.exists()], namespace=namespace))
             sources[-1].reload()
-    objects: dict[ObjectKey, Object] = {}
     for source in reversed(sources):
         objects.update(source.objects)
     found = [Finding.of(one.problem, one.place.file, one.place.line) for one in fresh.problems]
@@ -97,7 +104,7 @@ def _among(objects: Mapping[ObjectKey, Object], sources: Iterable[FileSource]) -
 
 def _connection(mesh: str | None, *, is_needed: bool) -> Connection | None:
     try:
-        return Connection(the_mesh(mesh))
+        return connect(mesh)
     except RefusedError:
         if is_needed or mesh:
             raise

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tulle.cli.answers import verdict
-from tulle.cli.connection import Connection, connect, mesh_option
+from tulle.cli.connection import Connection, connect, mesh_option, the_namespace
 from tulle.cli.kinds import slashed
 from tulle.cli.manifests import Files, Manifests, Written, manifests
 from tulle.cli.output import Exit, is_error, report, say
@@ -18,24 +18,25 @@ SLACK_S = 5.0
 @click.option(
     "-f", "--filename", "names", multiple=True, required=True, metavar="FILE|DIR|-", help="Manifests; - is stdin."
 )
-@click.option("-n", "--namespace", default="default", metavar="NAME", help="For objects that name none.")
+@click.option("-n", "--namespace", default=None, metavar="NAME", help="For objects that name none.")
 @click.option("--wait/--no-wait", default=True, help="Wait until every affected proxy has it.")
 @click.option("--timeout", default=30.0, metavar="SECONDS", help="How long to wait.")
 @click.option("--dry-run", is_flag=True, help="Check and say what would change; write nothing.")
 @mesh_option
 def apply(
-    *, names: tuple[str, ...], namespace: str, wait: bool, timeout: float, dry_run: bool, mesh: str | None
+    *, names: tuple[str, ...], namespace: str | None, wait: bool, timeout: float, dry_run: bool, mesh: str | None
 ) -> int:
     """Change configuration and wait until every proxy has it."""
-    found = checked(manifests(names, namespace))
+    place = the_namespace(mesh, namespace)
+    found = checked(manifests(names, place))
     if found is None:
         return Exit.BAD_INPUT
     connection = connect(mesh)
     if connection.cluster is not None:
         from tulle.cli.apply_cluster import apply_objects
 
-        return apply_objects(connection.cluster, found.documents, namespace, timeout, wait=wait, dry_run=dry_run)
-    files = files_of_mesh(connection, namespace)
+        return apply_objects(connection.cluster, found.documents, place, timeout, wait=wait, dry_run=dry_run)
+    files = files_of_mesh(connection, place)
     written = [files.put(document) for document in found.documents]
     if dry_run:
         tell(written, " (dry run)")

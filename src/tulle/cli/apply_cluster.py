@@ -127,21 +127,27 @@ def _raws(documents: Iterable[Document]) -> Iterator[Json]:
 
 
 def _revisions(connection: ClusterConnection) -> list[int]:
-    return [int(one["revision"]) for one in connection.of_each("/v1/version")]
+    """Of each replica, before anything is written; 0 of one that does not answer. Ends the command where none does."""
+    return [0 if one.failure else int(one.answer["revision"]) for one in connection.some_of_each("/v1/version")]
 
 
 def _settled(
     connection: ClusterConnection, written: Sequence[Written], timeout_s: float, revisions: Sequence[int]
 ) -> dict[str, Any]:
-    """What the replicas say together: each speaks for the proxies that are connected to it."""
+    """What the replicas say together: each speaks for the proxies that are connected to it. One that says nothing is waited for."""
     bodies = [{"objects": list(written), "timeoutSeconds": timeout_s, "sinceRevision": one} for one in revisions]
-    answers = connection.each("/v1/apply", bodies, timeout_s + SLACK_S)
-    first = answers[0]
+    said = connection.each("/v1/apply", bodies, timeout_s + SLACK_S)
+    answers = [one.answer for one in said if not one.failure]
+    silent = [f"the proxies of the replica {one.replica.pod} ({one.failure})" for one in said if one.failure]
+    if not answers:
+        connection.nobody(said)
     absent = [frozenset(one["disconnected"]) for one in answers]
     return {
-        **first,
+        **answers[0],
         "milliseconds": max(one["milliseconds"] for one in answers),
         **{word: sum(one[word] for one in answers) for word in ("affected", "live")},
-        **{word: [part for one in answers for part in one[word]] for word in ("refused", "waiting")},
-        "disconnected": sorted(frozenset.intersection(*absent)),
+        "refused": [part for one in answers for part in one["refused"]],
+        "waiting": [*(part for one in answers for part in one["waiting"]), *silent],
+        # Of a silent replica's proxies the others believe that they are not connected.
+        "disconnected": sorted(frozenset.intersection(*absent)) if not silent else [],
     }

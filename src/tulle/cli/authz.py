@@ -8,7 +8,7 @@ from tulle.cli.connection import mesh_option, namespace_options
 from tulle.cli.inbound import Port, ports, what, who
 from tulle.cli.output import Column, Exit, Format, output_option, say, show
 from tulle.cli.proxy_config import look
-from tulle.cli.written import Written
+from tulle.cli.written import Spot, Written
 
 
 @click.command()
@@ -53,11 +53,11 @@ def _rules(port: Port, written: Written) -> list[list[str]]:
                     str(number),
                     who(rule).strip(),
                     what(rule).strip(),
-                    (written.at(rule.get("origin")) or spot).place,
+                    _where(written.at(rule.get("origin")) or spot),
                 ]
             )
         if not rules:
-            found.append([action, name, "-", "nobody" if action == "ALLOW" else "-", "-", spot.place])
+            found.append([action, name, "-", "nobody" if action == "ALLOW" else "-", "-", _where(spot)])
     is_closed = any(action == "ALLOW" for action, _, _ in port.policies)
     rest = (
         ["DENY", "(everything else)", "-", "anyone", "anything", ""]
@@ -65,6 +65,11 @@ def _rules(port: Port, written: Written) -> list[list[str]]:
         else ["ALLOW", "(no policy)", "-", "anyone", "anything", ""]
     )
     return [*found, rest]
+
+
+def _where(spot: Spot) -> str:
+    """The line; of an object of a cluster the field."""
+    return spot.place or spot.path
 
 
 def _say_modes(found: list[Port]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 import click
 
+from tulle.cli.connection import in_cluster, mesh_word
 from tulle.cli.kubeconfig import reaching
 from tulle.local.asking_now import ask_now
 from tulle.local.edge import is_free
@@ -73,9 +74,10 @@ def check(output: str, pre: bool, cluster: bool, kubeconfig: Path | None, contex
     With --cluster (and as `kubectl tulle check`): what a cluster allows, and how what is installed there is. Warnings do not change
     the exit code; an error makes it 1.
     """
-    if cluster or kubeconfig or context or os.environ.get("TULLE_MESH", "").partition(":")[0] == "kube":
+    if cluster or kubeconfig or context or in_cluster(None):
         from tulle.cli.check_cluster import checked
 
+        context = context or mesh_word(None).partition(":")[2] or None
         categories = checked(kubeconfig, context, is_before=pre)
     else:
         categories = [_machine(), _isolation(), _data_plane()]

@@ -4,7 +4,7 @@ import click
 
 from tulle.cli.answers import verdict
 from tulle.cli.apply import files_of_mesh, revision_of, settled, tell
-from tulle.cli.connection import connect, mesh_option
+from tulle.cli.connection import connect, mesh_option, the_namespace
 from tulle.cli.kinds import kind_named, slashed
 from tulle.cli.manifests import CLUSTER, manifests
 from tulle.cli.output import Exit, refuse, report, say
@@ -15,7 +15,7 @@ from tulle.model.keys import ObjectKey
 @click.argument("kind", required=False)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="Manifests that name the objects.")
-@click.option("-n", "--namespace", default="default", metavar="NAME", help="Namespace of the objects.")
+@click.option("-n", "--namespace", default=None, metavar="NAME", help="Namespace of the objects.")
 @click.option("--ignore-not-found", is_flag=True, help="Objects that are not there are no failure.")
 @click.option("--wait/--no-wait", default=True, help="Wait until every affected proxy has let go.")
 @click.option("--timeout", default=30.0, metavar="SECONDS", help="How long to wait.")
@@ -26,7 +26,7 @@ def delete(
     kind: str | None,
     names: tuple[str, ...],
     files: tuple[str, ...],
-    namespace: str,
+    namespace: str | None,
     ignore_not_found: bool,
     wait: bool,
     timeout: float,
@@ -34,7 +34,8 @@ def delete(
     mesh: str | None,
 ) -> int:
     """Remove configuration and wait until every proxy has let go of it."""
-    keys = _keys(kind, names, files, namespace)
+    place = the_namespace(mesh, namespace)
+    keys = _keys(kind, names, files, place)
     connection = connect(mesh)
     if connection.cluster is not None:
         from tulle.cli.apply_cluster import delete_objects
@@ -42,7 +43,7 @@ def delete(
         return delete_objects(
             connection.cluster, keys, timeout, wait=wait, dry_run=dry_run, ignore_not_found=ignore_not_found
         )
-    held = files_of_mesh(connection, namespace)
+    held = files_of_mesh(connection, place)
     removed, missing = [], []
     for key in keys:
         one = held.remove(key)

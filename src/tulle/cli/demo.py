@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tulle.app.up import Options, Timings, run, wait_ready
+from tulle.cli.connection import HERE, only_here
 from tulle.cli.up import report
 from tulle.local.asking import Reply, ask_on
 from tulle.local.places import places_of
@@ -25,6 +26,7 @@ from tulle.local.places import places_of
 if TYPE_CHECKING:
     from tulle.local.supervisor import Supervisor
 
+_NAME: Final = "demo"
 _FOLDER: Final = "tulle-demo"
 _PATIENCE: Final = 90.0
 _REQUESTS: Final = 200
@@ -34,13 +36,19 @@ _GATEWAY_PORT: Final = 80
 @click.command()
 @click.option("--once", is_flag=True, help="Show everything, tear it down, and return.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Where the manifests are copied to.")
-@click.option("--name", default="demo", show_default=True, help="Name of the mesh.")
+@click.option("--name", default=_NAME, show_default=True, help="Name of the mesh.")
 @click.option("--timings", "with_timings", is_flag=True, help="Print when each part was ready.")
 def demo(once: bool, folder: Path | None, name: str, with_timings: bool) -> int:
     """Run the bundled book shop: three versions of reviews, one stranger who must be denied.
 
     On a terminal it stays up until Ctrl-C; elsewhere, with --once or ONCE=1, it shows one of everything and ends.
     """
+    if name == _NAME:
+        only_here(
+            None,
+            "demo",
+            f"`tulle install`, then `kubectl apply -f` the book shop's manifests (README, On Kubernetes). {HERE}",
+        )
     is_once = once or os.environ.get("ONCE") == "1" or not sys.stdout.isatty()
     scratch = None
     if folder is None and is_once:

@@ -12,7 +12,7 @@ from tulle.cli.inbound import ports, what, who
 from tulle.cli.kinds import Kind, kind_named
 from tulle.cli.output import Exit, as_yaml, refuse, report
 from tulle.cli.routes import action_words, match_words, policy_words
-from tulle.cli.written import Spot, Written, shown_path, spot_of
+from tulle.cli.written import Spot, Written, place_words, shown_path, spot_of
 
 Lines = Iterator[str]
 Raw = Mapping[str, Any]
@@ -32,7 +32,7 @@ def describe(*, kind: str, name: str | None, namespace: str | None, everywhere: 
     if found is None or not name:
         raise click.UsageError("Give a KIND and a NAME: describe svc reviews")
     connection = connect(mesh)
-    place = (namespace or "default") if found.is_namespaced else ""
+    place = (namespace or connection.default_namespace) if found.is_namespaced else ""
     rows = objects(connection, found, place, name)
     if not rows and found.kind != "Pod":
         refuse(f"{found.word}/{name} was not found{f' in the namespace {place}' if place else ''}")
@@ -221,7 +221,7 @@ def _targets(targets: Sequence[Raw]) -> str:
 
 def _object(connection: Connection, kind: Kind, namespace: str, name: str) -> Lines:
     for row in objects(connection, kind, namespace, name):
-        yield f"{kind.kind}: {'/'.join(part for part in (namespace, name) if part)} ({row.place})"
+        yield f"{kind.kind}: {'/'.join(part for part in (namespace, name) if part)} {f'({row.place})' if row.place else ''}".rstrip()
         yield f"  Status: {row.status}"
         spec = row.raw.get("spec")
         if spec:
@@ -245,4 +245,5 @@ def _at(spot: Spot | None) -> str:
 
 def _object_at(connection: Connection, key: Sequence[str]) -> str:
     asked = connection.get("/v1/objects", kind=key[2], namespace=key[3], name=key[4])["objects"]
-    return f" ({shown_path(asked[0]['file'])}:{asked[0]['line']})" if asked and asked[0]["file"] else ""
+    place = place_words(shown_path(asked[0]["file"]), asked[0]["line"]) if asked else ""
+    return f" ({place})" if place else ""

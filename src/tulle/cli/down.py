@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from tulle.cli.connection import only_here
 from tulle.local.asking_now import ask_now
 from tulle.local.places import Places, every_mesh, places_of, the_mesh
 from tulle.local.refusals import RefusedError, refusal
@@ -19,6 +20,7 @@ _PATIENCE: Final = 20.0
 @click.option("--all", "everything", is_flag=True, help="Stop every mesh of this user.")
 def down(name: str | None, everything: bool) -> None:
     """Stop a mesh: every process, socket, network and file of its run is gone afterwards; its state is kept."""
+    only_here(name, "down", "`tulle uninstall` removes an installation from a cluster.")
     if everything:
         meshes = list(every_mesh())
     elif name and places_of(name).run.exists():

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tulle.cli.connection import mesh_option
+from tulle.cli.connection import mesh_option, only_here
 from tulle.cli.output import Exit, refuse
 from tulle.local.asking_now import ask_now
 from tulle.local.places import the_mesh
@@ -31,6 +31,9 @@ def exec_(
     *, pod: str, command: tuple[str, ...], namespace: str, container: str, timeout: float, mesh: str | None
 ) -> int:
     """Run COMMAND inside a pod: `tulle exec reviews-v1 -- curl -s details:9080/health`. Its exit code is ours."""
+    words = f" -c {container}" if container else ""
+    line = f"`kubectl exec -n {namespace} {pod}{words} -- {command[0]} ...`"
+    only_here(mesh, "exec", f"{line}; of a workload any pod: `deploy/{pod}`. The proxy's container has nothing to run.")
     places = the_mesh(mesh)
     wanted: dict[str, Any] = {
         "name": pod,

@@ -12,6 +12,7 @@ import click
 from tulle.cli.connection import Connection, connect, mesh_option, namespace_options
 from tulle.cli.kinds import Kind, kind_named, words
 from tulle.cli.output import Column, Exit, Finding, Format, is_error, output_option, refuse, show
+from tulle.cli.written import place_words
 
 STATUS_GOOD = "Accepted"
 _GROUPS_OF_ALL = (
@@ -43,7 +44,7 @@ def get(*, kind: str, name: str | None, namespace: str | None, everywhere: bool,
     word, slash, rest = kind.partition("/")
     name = rest if slash else name
     connection = connect(mesh)
-    place = "" if everywhere else namespace or "default"
+    place = "" if everywhere else namespace or connection.default_namespace
     if word in ("proxies", "proxy"):
         from tulle.cli.proxy_status import show_proxies
 
@@ -72,7 +73,7 @@ def objects(connection: Connection, kind: Kind, namespace: str = "", name: str =
         if one["group"] == kind.group:
             key = (one["kind"], one["namespace"], one["name"])
             seen.add(key)
-            place = f"{one['file']}:{one['line']}" if one["file"] else ""
+            place = place_words(one["file"], one["line"])
             rows.append(Row(kind, key[1], key[2], one["document"] or {}, status_of(problems[key]), place))
     for (kind_name, its_namespace, its_name), findings in problems.items():
         is_wanted = kind_name == kind.kind and namespace in ("", its_namespace) and name in ("", its_name)

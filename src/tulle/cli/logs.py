@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -11,6 +12,8 @@ from urllib.parse import urlencode
 
 import click
 
+from tulle.cli.connection import in_cluster, mesh_named
+from tulle.cli.output import Exit
 from tulle.cli.ps import asked
 from tulle.local.logs import last_lines
 from tulle.local.places import the_mesh
@@ -24,7 +27,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 @click.command()
 @click.argument("what", required=False, default="")
-@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
+@mesh_named("--mesh", "--name", "name")
 @click.option("-n", "--namespace", default="", help="Only this namespace.")
 @click.option("-c", "--container", default="", help="Only this container.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
@@ -42,8 +45,18 @@ def logs(  # noqa: PLR0917 - one parameter per option
     words: bool,
     since: str,
     tail: int,
-) -> None:
-    """Print the logs of a pod, of a workload's pods, or of all pods. WHAT is a pod, a workload or an app label."""
+) -> int:
+    """Print the logs of a pod, of a workload's pods, or of all pods. WHAT is a pod, a workload or an app label.
+
+    In a cluster the API's: without -n, of pods in namespaces that have a proxy.
+    """
+    if in_cluster(name):
+        from tulle.cli.cluster_connection import cluster_of
+        from tulle.cli.cluster_logs import Wish, print_logs
+
+        worded = _worded if words else bytes
+        wish = Wish(follow, math.ceil(seconds(since)) if since else 0, tail, worded)
+        return print_logs(cluster_of(name), what, namespace, container, proxy=proxy, wish=wish)
     mesh = the_mesh(name)
     query: dict[str, Any] = {"name": what, "namespace": namespace, "container": container}
     if proxy:
@@ -63,7 +76,9 @@ def logs(  # noqa: PLR0917 - one parameter per option
         )
         _print(_worded(content) if words else content, file["pod"], width)
     sys.stdout.flush()
-    while follow:
+    if not follow:
+        return Exit.OK
+    while True:
         time.sleep(_POLL)
         for file in files:
             ends[file["path"]] = _go_on(Path(file["path"]), ends[file["path"]], file["pod"], width, in_words=words)

@@ -89,8 +89,10 @@ class Finding(NamedTuple):
 
     @property
     def place(self) -> str:
-        """`file:line`, or what is known of it."""
-        return f"{self.file}:{self.line}" if self.file and self.line else self.file
+        """`file:line`, or what is known of it; an object of a cluster has no other place than its name."""
+        if self.file and self.line:
+            return f"{self.file}:{self.line}"
+        return "" if self.file == self.subject else self.file
 
     def document(self) -> dict[str, Any]:
         """As JSON; the shape of /v1/problems."""

@@ -2,7 +2,7 @@
 
 import click
 
-from tulle.cli.connection import connect, mesh_option, namespace_options, sidecar
+from tulle.cli.connection import connect, mesh_option, namespace_options
 from tulle.cli.output import Exit, refuse
 from tulle.cli.proxy_config import ALIASES, cluster, endpoint, listener, route, secret
 from tulle.cli.proxy_status import status
@@ -37,12 +37,11 @@ def log(*, pod: str, level: str, namespace: str | None, everywhere: bool, mesh: 
     del everywhere
     connection = connect(mesh)
     found = proxy_named(connection, pod, namespace)
-    socket = connection.places.envoy(found["uid"]) / "admin.sock"
     for name, wanted in _wanted(level):
-        answer = sidecar(socket, "/logging", pod=found["id"], method="POST", **{name: wanted})
+        answer = connection.sidecar(found, "/logging", method="POST", **{name: wanted})
         if answer.is_error:
             refuse(f"the sidecar of {found['id']} refuses {name}: {answer.text.strip().splitlines()[0]}")
-    click.echo(sidecar(socket, "/logging", pod=found["id"], method="POST").text.rstrip())
+    click.echo(connection.sidecar(found, "/logging", method="POST").text.rstrip())
     return Exit.OK
 
 

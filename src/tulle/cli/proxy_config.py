@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import click
 
 from tulle.cli import envoy_dump
-from tulle.cli.connection import Connection, connect, mesh_option, namespace_options, sidecar
-from tulle.cli.output import Column, Exit, Format, output_option, show
+from tulle.cli.connection import Connection, connect, mesh_option, namespace_options
+from tulle.cli.output import Column, Exit, Format, output_option, refuse, show
 from tulle.cli.targets import Proxy, proxy_named
 from tulle.cli.written import Spot, Written
 
@@ -31,8 +31,10 @@ class Look(NamedTuple):
 
     def ask(self, path: str, **query: str) -> Any:
         """The JSON answer of its admin pipe."""
-        socket = self.connection.places.envoy(self.proxy["uid"]) / "admin.sock"
-        return json.loads(sidecar(socket, path, pod=self.proxy["id"], **query).body)
+        answer = self.connection.sidecar(self.proxy, path, **query)
+        if answer.is_error:
+            refuse(f"the proxy of {self.proxy['id']} answers HTTP {answer.status}", Exit.UNREACHABLE)
+        return json.loads(answer.body)
 
     def dump(self) -> Json:
         """Its configuration, endpoints included."""

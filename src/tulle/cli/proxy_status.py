@@ -7,6 +7,7 @@ import click
 from tulle.cli.connection import Connection, connect, mesh_option, namespace_options
 from tulle.cli.output import Column, Exit, Format, output_option, refuse, show
 from tulle.cli.targets import matching
+from tulle.cli.written import place_words
 
 _TYPES = ("CDS", "EDS", "LDS", "RDS", "VHDS", "SDS")
 
@@ -62,7 +63,8 @@ def _refusals(found: list[dict[str, Any]]) -> None:
     for one in found:
         for refused in one["refused"]:
             origin = refused.get("origin") or {}
-            place = f" ({origin['file']}:{origin['line']})" if origin.get("file") else ""
+            place = place_words(origin.get("file") or "", origin.get("line") or 0)
+            place = f" ({place})" if place else ""
             kind = refused["typeUrl"].rpartition(".")[2]
             click.echo(f"{one['id']} refuses {kind} {refused['resource']}: {refused['message']}{place}", err=True)
 

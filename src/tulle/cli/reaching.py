@@ -170,13 +170,14 @@ def in_cluster(kubeconfig: Path | None, context: str | None, work: Callable[[Clu
         return asyncio.run(connected())
     except KubeError as error:
         found = error.problem()
-        exit_code = Exit.UNREACHABLE if isinstance(error, NoCluster | Unreachable) else Exit.FAILED
-        refuse(
-            found.text,
-            Exit.FORBIDDEN if found.code == "TUL1003" else exit_code,
-            advice=found.advice,
-            code=found.code,
-        )
+        refuse(found.text, exit_of(error), advice=found.advice, code=found.code)
+
+
+def exit_of(error: KubeError) -> Exit:
+    """The exit code of what went wrong with the API."""
+    if error.problem().code == "TUL1003":
+        return Exit.FORBIDDEN
+    return Exit.UNREACHABLE if isinstance(error, NoCluster | Unreachable) else Exit.FAILED
 
 
 def refuse_with(code: str, exit_code: Exit = Exit.FAILED, **arguments: object) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from tulle.cli.connection import mesh_named, only_here
 from tulle.cli.ps import asked
 from tulle.local.places import the_mesh
 
@@ -15,7 +16,7 @@ def restart() -> None:
 
 @restart.command()
 @click.argument("what")
-@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
+@mesh_named("--mesh", "--name", "name")
 @click.option("-n", "--namespace", default="")
 def workload(what: str, name: str | None, namespace: str) -> None:
     """Replace the pods of a workload, as after a change of its template."""
@@ -24,7 +25,7 @@ def workload(what: str, name: str | None, namespace: str) -> None:
 
 @restart.command()
 @click.argument("what")
-@click.option("--mesh", "--name", "name", help="The mesh; needed when several run.")
+@mesh_named("--mesh", "--name", "name")
 @click.option("-n", "--namespace", default="")
 def sidecar(what: str, name: str | None, namespace: str) -> None:
     """Put a new sidecar beside the old one of each pod, let the old one finish its connections, and end it."""
@@ -32,6 +33,9 @@ def sidecar(what: str, name: str | None, namespace: str) -> None:
 
 
 def _restart(kind: str, what: str, name: str | None, namespace: str) -> None:
+    again = f"`kubectl rollout restart deploy/{what.rpartition('/')[2]} -n {namespace or 'NAMESPACE'}`"
+    note = " A sidecar is part of its pod there." if kind == "sidecar" else ""
+    only_here(name, f"restart {kind}", f"{again} replaces the pods one after the other, each with a new sidecar.{note}")
     given = {"kind": kind, "name": what, "namespace": namespace}
     for restarted in asked(the_mesh(name), "POST", "/v1/restart", given, 120.0)["restarted"]:
         click.echo(f"{restarted}: new {kind}")

@@ -35,7 +35,7 @@ def stat(*, kind: str, name: str | None, window: float, form: Format, **rest: An
     if by is None:
         refuse(f"{word} has no traffic of its own", Exit.USAGE, advice="Ask for svc, deploy, pod or ns.")
     connection = connect(rest["mesh"])
-    namespace = "" if rest["everywhere"] or by == "namespace" else rest["namespace"] or "default"
+    namespace = "" if rest["everywhere"] or by == "namespace" else rest["namespace"] or connection.default_namespace
     meshed = _meshed(connection, by)
     flows, seconds = watched(connection, window)
     found = rates.stat(flows, by, seconds)

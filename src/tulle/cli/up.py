@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tulle.app.up import Options, Timings, run, wait_ready
+from tulle.cli.connection import HERE, only_here
 from tulle.local.places import Places, mesh_name, places_of
 from tulle.local.refusals import RefusedError, refusal
 
@@ -59,6 +60,8 @@ def up(  # noqa: PLR0917 - one parameter per option
 
     Files are watched: saving one is enough to change what runs. Ctrl-C stops everything.
     """
+    if not name:
+        only_here(None, "up", f"`tulle install` brings the mesh into a cluster. {HERE}")
     resolved = tuple(path.resolve() for path in paths)
     first = resolved[0]
     places = places_of(mesh_name(name or (first.name if first.is_dir() else first.parent.name)))

@@ -33,7 +33,7 @@ class Spot(NamedTuple):
     @property
     def place(self) -> str:
         """`routing.yaml:14`, seen from here."""
-        return f"{shown_path(self.file)}:{self.line}" if self.file else ""
+        return place_words(shown_path(self.file), self.line)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self.place, self.subject, self.path) if part)
@@ -97,6 +97,11 @@ def spot_of(origin: Mapping[str, Any]) -> Spot:
     return Spot(
         origin["kind"], origin["namespace"], origin["name"], origin["path"], origin.get("file", ""), origin["line"]
     )
+
+
+def place_words(file: str, line: int) -> str:
+    """`routing.yaml:14`; empty for an object of a cluster, whose place is its name and has no lines."""
+    return f"{file}:{line}" if file and line else ""
 
 
 def shown_path(file: str) -> str:

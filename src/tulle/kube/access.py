@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,12 +161,17 @@ class Access:
         return (await self.send("PATCH", path, query=query, body=document, content_type=_APPLY)).body
 
     @asynccontextmanager
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of a GET as it comes, in pieces that end anywhere. Raises as `send`, also while it is read."""
-        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S, read=QUIET_S)
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, accept: str = _JSON, quiet_s: float | None = QUIET_S
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a GET as it comes, in pieces that end anywhere. Raises as `send`, also while it is read.
+
+        `quiet_s`: how long it may be silent, seconds; None: for ever (the log of a container that says nothing).
+        """
+        timeout = httpx2.Timeout(ANSWER_S, connect=CONNECT_S, read=quiet_s)
         try:
             async with self._client.stream(
-                "GET", path, params=query, headers={"accept": _JSON, "accept-encoding": "identity"}, timeout=timeout
+                "GET", path, params=query, headers={"accept": accept, "accept-encoding": "identity"}, timeout=timeout
             ) as response:
                 if response.status_code >= _ERRORS_FROM:
                     raise _refusal("GET", path, response, await response.aread())
@@ -190,7 +196,7 @@ class Access:
             async with opening as session:
                 yield session
         except WebSocketUpgradeError as error:
-            raise _refusal("GET", path, error.response, await error.response.aread()) from error
+            raise _unopened(path, error.response.status_code) from error
         except (httpx2.TransportError, ConfigError) as error:
             raise Unreachable(self.server, _said(error)) from error
 
@@ -213,6 +219,13 @@ def refusal_of(path: str, status: bytes) -> Refused:
 def _refusal(verb: str, path: str, response: httpx2.Response, content: bytes) -> Refused:
     after = response.headers.get("retry-after", "")
     return _from_status(verb, path, response.status_code, content, float(after) if after.isdigit() else 0.0)
+
+
+def _unopened(path: str, status: int) -> Refused:
+    """A WebSocket that was refused: the body with the API's own words is closed before anybody can read it."""
+    kind, part = path.split("/")[-3], path.rpartition("/")[2]
+    reason = responses.get(status, str(status))
+    return Refused("GET", path, status, reason, f"{reason}; it takes the rights get and create of {kind}/{part}")
 
 
 def _from_status(verb: str, path: str, code: int, content: bytes, after_s: float) -> Refused:

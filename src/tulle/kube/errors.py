@@ -34,6 +34,13 @@ class Unreachable(KubeError):  # noqa: N818 - as above
         super().__init__(problem("TUL1001", NOWHERE, server=server, reason=reason))
 
 
+class PortSilent(KubeError):  # noqa: N818 - as above
+    """The API is there; at the port of the pod nobody listens, or the pod is gone."""
+
+    def __init__(self, namespace: str, pod: str, port: int, reason: str) -> None:
+        super().__init__(problem("TUL1008", NOWHERE, pod=f"{namespace}/{pod}", port=port, reason=reason))
+
+
 class Refused(KubeError):  # noqa: N818 - as above
     """The API answered with an error (HTTP status of 400 and above, or a Status inside a watch)."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from httpx2.websockets import AsyncWebSocketSession, HTTPXWSException, WebSocketDisconnect
 
 from tulle.kube.access import Access
-from tulle.kube.errors import KubeError, Unreachable
+from tulle.kube.errors import KubeError, PortSilent, Unreachable
 
 _PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
@@ -24,6 +24,7 @@ class Forward:
 
     def __init__(self, access: Access, namespace: str, pod: str, port: int) -> None:
         self._access = access
+        self._place = (namespace, pod, port)
         self._path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
         self._query = {"ports": str(port)}
         self._server: asyncio.Server | None = None
@@ -69,10 +70,16 @@ class Forward:
                 begun.add(channel)
                 content = content[_PORT_BYTES:]
             if channel == _ERROR and content:
-                raise Unreachable(self._access.server, content.decode("utf-8", "replace").strip())
+                raise PortSilent(*self._place, _reason(content.decode("utf-8", "replace")))
             if channel == _DATA and content:
                 writer.write(content)
                 await writer.drain()
+
+
+def _reason(said: str) -> str:
+    """What a runtime says of a connection that came to nothing, without the pod's id and its stack of wrappings."""
+    words = said.strip()
+    return "connection refused" if words.endswith("connection refused") else words[:400]
 
 
 async def _inwards(reader: asyncio.StreamReader, socket: AsyncWebSocketSession) -> None:

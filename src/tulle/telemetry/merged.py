@@ -1,14 +1,15 @@
 """One local Prometheus endpoint for a whole mesh: every sidecar's metrics, with the control plane's own beside them.
 
-Adapter. Reads `runtime.json` (who runs) and the sidecars' admin pipes of a run directory; `exposition` joins the texts,
-`rates` reads them. Every series of a sidecar gets the labels `pod` and `namespace`, as Prometheus' Kubernetes discovery gives
+Adapter. Reads `runtime.json` (who runs) and the sidecars' admin pipes of a run directory, or asks sidecars that are somebody else's to
+reach (a cluster's); `exposition` joins the texts, `rates` reads them. Every series of a sidecar gets the labels `pod` and `namespace`, as Prometheus' Kubernetes discovery gives
 them; names and labels of the series themselves stay as Envoy prints them.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ _MESH_ONLY = {"usedonly": "", "filter": r"istio_(requests|request_duration|tcp)"
 """Envoy admin, `GET /stats/prometheus`: names of its own statistics, before the format changes them."""
 
 
+Ask = Callable[[str, dict[str, str], float], pipe.Answer]
+
+
 class Sidecar(Struct, frozen=True):
-    """A proxy whose admin pipe is in the run directory."""
+    """A proxy whose metrics can be asked for."""
 
     reporter: Reporter
-    uid: str
-    socket: Path
+    ask: Ask
+    """Path, query and time limit in seconds; raises OSError."""
 
 
 class Scrape(Struct, frozen=True):
@@ -57,35 +61,39 @@ def sidecars(run_dir: Path) -> tuple[Sidecar, ...]:
         socket = run_dir / "envoy" / str(metadata.get("uid", "")) / "admin.sock"
         if item.get("kind") == "Pod" and metadata.get("uid") and socket.exists():
             reporter = Reporter(metadata.get("namespace", "default"), metadata.get("name", ""))
-            found.append(Sidecar(reporter, metadata["uid"], socket))
+            found.append(Sidecar(reporter, _asking(socket)))
     return tuple(sorted(found, key=lambda one: one.reporter))
 
 
-async def scrape(run_dir: Path, *, mesh_only: bool = False) -> tuple[Scrape, ...]:
+def _asking(socket: Path) -> Ask:
+    def ask(path: str, query: dict[str, str], timeout_s: float) -> pipe.Answer:
+        return pipe.ask(socket, "GET", path, query=query, timeout_s=timeout_s)
+
+    return ask
+
+
+async def scrape(found: Sequence[Sidecar], *, mesh_only: bool = False) -> tuple[Scrape, ...]:
     """Every sidecar's metrics, at most 16 asked at once, 5 s each. `mesh_only`: only what `rates` reads."""
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(sidecar: Sidecar) -> Scrape:
-        async with turns:
-            return await asyncio.to_thread(_scrape, sidecar, _MESH_ONLY if mesh_only else {"usedonly": ""})
-
-    return tuple(await asyncio.gather(*(one(sidecar) for sidecar in await asyncio.to_thread(sidecars, run_dir))))
+    query = _MESH_ONLY if mesh_only else {"usedonly": ""}
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return tuple(await asyncio.gather(*(loop.run_in_executor(pool, _scrape, one, query) for one in found)))
 
 
-async def reading(run_dir: Path) -> tuple[Reading, tuple[Scrape, ...]]:
+async def reading(found: Sequence[Sidecar]) -> tuple[Reading, tuple[Scrape, ...]]:
     """What the mesh's sidecars say now, for `rates`, and the scrapes that failed."""
-    scrapes = await scrape(run_dir, mesh_only=True)
+    scrapes = await scrape(found, mesh_only=True)
     at_s = time.monotonic()
-    found = {}
+    read = {}
     failed = [one for one in scrapes if one.failure]
     for one in scrapes:
         if one.failure:
             continue
         try:
-            found[one.sidecar.reporter] = [sample for sample in samples(one.text) if sample.name in USED]
+            read[one.sidecar.reporter] = [sample for sample in samples(one.text) if sample.name in USED]
         except NotExpositionError as error:
             failed.append(Scrape(one.sidecar, "", str(error)))
-    return Reading(at_s, found), tuple(failed)
+    return Reading(at_s, read), tuple(failed)
 
 
 def merged(scrapes: Iterable[Scrape], own: str = "") -> str:
@@ -107,7 +115,7 @@ def endpoint(run_dir: Path, own: Callable[[], str | Awaitable[str]] = str) -> An
     from starlette.routing import Route  # noqa: PLC0415
 
     async def metrics(_: Request) -> Response:
-        scrapes = await scrape(run_dir)
+        scrapes = await scrape(await asyncio.to_thread(sidecars, run_dir))
         mine = own()
         text = merged(scrapes, mine if isinstance(mine, str) else await mine)
         return Response(text, media_type=CONTENT_TYPE)
@@ -117,7 +125,7 @@ def endpoint(run_dir: Path, own: Callable[[], str | Awaitable[str]] = str) -> An
 
 def _scrape(sidecar: Sidecar, query: dict[str, str]) -> Scrape:
     try:
-        answer = pipe.ask(sidecar.socket, "GET", "/stats/prometheus", query=query, timeout_s=TIMEOUT_S)
+        answer = sidecar.ask("/stats/prometheus", query, TIMEOUT_S)
     except OSError as error:
         return Scrape(sidecar, "", str(error) or type(error).__name__)
     return Scrape(sidecar, "", f"HTTP {answer.status}") if answer.is_error else Scrape(sidecar, expanded(answer.text))
