@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from tulle.compile.envoy.bootstrap import ADMIN_DIRECTORY, PROMETHEUS_PORT, READINESS_PORT, Node
 from tulle.compile.envoy.cluster_bootstrap import (
+    DRAIN_SECONDS,
     ROOT_CERTIFICATES,
     ROOT_DIRECTORY,
     ROOT_RESOURCE,
@@ -81,6 +82,8 @@ def proxy(subject: Subject, wishes: Wishes, settings: InjectionSettings, probes:
             concurrency=wishes.concurrency,
             log_level=wishes.log_level,
             components=wishes.component_log_level,
+            # A gateway's drain begins when the control plane has told it, and shall be over before it ends.
+            drain_seconds=max(1, wishes.drain_seconds - 1) if subject.is_gateway else DRAIN_SECONDS,
         ),
         "env": _environment(subject, settings),
         "ports": [{"name": "http-envoy-prom", "containerPort": PROMETHEUS_PORT, "protocol": "TCP"}],

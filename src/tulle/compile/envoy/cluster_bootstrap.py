@@ -97,8 +97,12 @@ def pod_proxy(node: Node, discovery: Discovery, probes: Sequence[Probe] = ()) ->
     )
 
 
-def arguments(bootstrap: Json, *, concurrency: int, log_level: str, components: str = "") -> list[str]:
+def arguments(
+    bootstrap: Json, *, concurrency: int, log_level: str, components: str = "", drain_seconds: int = DRAIN_SECONDS
+) -> list[str]:
     """Envoy's arguments as a container's `args`. `concurrency` 0: a thread per CPU of the machine.
+
+    `drain_seconds`: how long connections of a listener that changed live on.
 
     The kubelet reads `$` in arguments: every one is doubled but those of our own variables.
     """
@@ -107,7 +111,7 @@ def arguments(bootstrap: Json, *, concurrency: int, log_level: str, components: 
         *("--config-yaml", _OURS.sub(r"$(\1)", text)),
         *(("--concurrency", str(concurrency)) if concurrency else ()),
         "--disable-hot-restart",
-        *("--drain-time-s", str(DRAIN_SECONDS)),
+        *("--drain-time-s", str(drain_seconds)),
         *("--file-flush-interval-msec", "1000"),
         *("--log-level", log_level),
         *(("--component-log-level", components) if components else ()),
