@@ -266,12 +266,24 @@ def _at_gateway(db: Database, plan: Cluster, found: Service, port: ServicePort) 
         mesh_tls=MeshTls.NEVER,
         is_relayed=False,
         subject_alt_names=(),
-        originate=_originate(demanded, found.key.host),
+        originate=_demanded(demanded, found.key.host),
         origins=(*plan.origins, demanded.origin),
     )
     if demanded.roots is None:  # nobody can prove to be it: nobody is called
         secured = structs.replace(secured, discovery=Discovery.STATIC, endpoints=(), source=None, originate=None)
     return _as_declared(db, secured, found.key, port.number)
+
+
+def _demanded(tls: ClientTls, host: str) -> OriginateTls | None:
+    made = _originate(tls, host)
+    return structs.replace(made, is_demanded=True) if made else None
+
+
+def presenting(plan: Cluster, certificate: str) -> Cluster:
+    """The cluster as a gateway with a certificate of its own (the name of its secret resource) calls it."""
+    if not certificate or plan.originate is None or not plan.originate.is_demanded:
+        return plan
+    return structs.replace(plan, originate=structs.replace(plan.originate, certificate=certificate))
 
 
 def _upstream(protocol: PortProtocol, mesh: MeshTls, http2_asked: bool | None) -> Upstream:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from tulle.compile import gateways, outbound, routes
-from tulle.compile.destinations import clusters_of, destinations_for
+from tulle.compile.destinations import clusters_of, destinations_for, presenting
 from tulle.compile.keyed import STREAMS, TABLE, parse
 from tulle.compile.ondemand import asked_cluster, asked_host, asked_table
 from tulle.compile.scope import service_table
@@ -116,7 +116,7 @@ def _cluster(db: Database, view: View, name: str) -> Cluster | Inbound | None:
         return None
     destinations = destinations_for(db, view.outbound, key)
     found = clusters_of(db, key, destinations, view.outbound.is_gateway)
-    return next((item for item in found if item.name == name), None)
+    return next((presenting(item, view.outbound.client_certificate) for item in found if item.name == name), None)
 
 
 def _listener(db: Database, view: View, name: str) -> Listener | Inbound | None:

@@ -14,7 +14,7 @@ from tulle.compile.outbound import server_names
 from tulle.compile.routes import placer, rules_to_routes
 from tulle.compile.scope import gateway_routes
 from tulle.compile.sending import stream_targets
-from tulle.compile.views import GatewayView, OutboundView
+from tulle.compile.views import GatewayView, OutboundView, client_certificate, secret_resource
 from tulle.dialects.kubernetes import secret_digest
 from tulle.dialects.kubernetes.key_pairs import PAIRS, ROOTS
 from tulle.dialects.routing import gateways, route_set
@@ -193,8 +193,9 @@ def port_of_table(db: Database, view: GatewayView, table: str) -> int:
 
 @query
 def gateway_secrets(db: Database, view: GatewayView) -> tuple[str, ...]:
-    """Names of the secrets that the gateway's servers need and that exist."""
-    names: set[str] = set()
+    """Names of the secrets that the gateway's servers need and that exist, and of what it shows to backends."""
+    shown = client_certificate(db, view.cluster, view.namespace, view.labels)
+    names = {shown} if shown else set[str]()
     for item in exposed(db, view):
         tls = item.server.tls
         if tls and tls.credential and _has_certificate(db, view, tls):
@@ -221,7 +222,7 @@ def table_name(item: Exposed) -> str:
 def secret_name(view: GatewayView, tls: ServerTls) -> str:
     """The secret resource of a server's credential: of the gateway workload's own namespace (Istio), unless it was granted."""
     name = tls.credential.rpartition("/")[2]
-    return f"kubernetes://{tls.credential_namespace or view.namespace}/{name}"
+    return secret_resource(tls.credential_namespace or view.namespace, name)
 
 
 def _is_plain_http(server: Server) -> bool:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from msgspec.structs import replace
 
 from tulle.compile import gateways, outbound, routes
-from tulle.compile.destinations import clusters_of, destinations_for
+from tulle.compile.destinations import clusters_of, destinations_for, presenting
 from tulle.compile.endpoints import load_assignment
 from tulle.compile.envoy import clusters as envoy_clusters
 from tulle.compile.envoy import inbound as envoy_inbound
@@ -114,11 +114,13 @@ def hosts_held(db: Database, view: View) -> ByName:
 
 
 @query
-def service_clusters(db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], at_gateway: bool) -> Resources:
-    """The clusters of one service."""
+def service_clusters(
+    db: Database, key: ServiceKey, destinations: tuple[ObjectKey, ...], at_gateway: bool, certificate: str
+) -> Resources:
+    """The clusters of one service; `certificate` is the secret that a gateway shows to backends, if any."""
     mesh = settings(db)
     plans = clusters_of(db, key, destinations, at_gateway)
-    return tuple(_resource(envoy_clusters.cluster(plan, mesh)) for plan in plans)
+    return tuple(_resource(envoy_clusters.cluster(presenting(plan, certificate), mesh)) for plan in plans)
 
 
 @query
@@ -136,7 +138,7 @@ def namespace_clusters(db: Database, view: OutboundView, place: str) -> Resource
     return tuple(
         made
         for key in services_seen(db, view.cluster, view.namespace, place)
-        for made in service_clusters(db, key, destinations_for(db, view, key), view.is_gateway)
+        for made in service_clusters(db, key, destinations_for(db, view, key), view.is_gateway, view.client_certificate)
     )
 
 

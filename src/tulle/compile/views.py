@@ -34,6 +34,8 @@ class OutboundView(Struct, frozen=True, order=True):
     """It holds what its workload calls (decision 0008); which that is, is not part of the view."""
     relays: bool = False
     """HTTP that nothing asks anything of passes as bytes (depth l4)."""
+    client_certificate: str = ""
+    """The secret that a gateway shows to backends whose policy demands TLS; empty: none."""
 
 
 class GatewayView(Struct, frozen=True, order=True):
@@ -67,13 +69,34 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
         return None
     labels = _kept(found.labels, label_keys_in_use(db, key.cluster))
     if found.is_gateway:
-        outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True)
-        return View(outbound, gateway=_gateway_view(db, found), is_leaving=is_leaving(db, pod_key(key)))
+        view = _gateway_view(db, found)
+        shown = client_certificate(db, view.cluster, view.namespace, view.labels)
+        outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True, client_certificate=shown)
+        return View(outbound, gateway=view, is_leaving=is_leaving(db, pod_key(key)))
     asks = is_on_demand(db, key)
     depth = found.depth or depth_rules(db, key.cluster, key.namespace).default
     relays = depth is Depth.L4 and not asks  # what is asked for by address is told apart as HTTP
     outbound = OutboundView(key.cluster, key.namespace, labels, is_on_demand=asks, relays=relays)
     return View(outbound, inbound=inbound_of(db, key))
+
+
+@query
+def client_certificate(db: Database, cluster: str, namespace: str, labels: Labels) -> str:
+    """The secret resource that a gateway workload shows to backends: of the oldest of its Gateways that has one."""
+    found = [
+        one
+        for one in gateways(db, cluster)
+        if one.client_certificate
+        and selects(one.selector, labels)
+        and (not one.is_local or one.key.namespace == namespace)
+    ]
+    oldest = min(found, key=lambda one: (one.created, one.key), default=None)
+    return secret_resource(*oldest.client_certificate) if oldest and oldest.client_certificate else ""
+
+
+def secret_resource(namespace: str, name: str) -> str:
+    """The name by which proxies ask for a Secret."""
+    return f"kubernetes://{namespace}/{name}"
 
 
 @query

@@ -414,6 +414,8 @@ class Gateway(Struct, frozen=True):
     created: str = ""
     is_local: bool = False
     """Only workloads of its own namespace."""
+    client_certificate: tuple[str, str] | None = None
+    """(namespace, name) of the Secret that it shows to backends whose policy demands TLS."""
 
 
 class MtlsMode(StrEnum):

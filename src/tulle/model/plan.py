@@ -74,6 +74,10 @@ class OriginateTls(Struct, frozen=True, omit_defaults=True):
     insecure_skip_verify: bool
     roots: str = ""
     """PEM of the authorities; empty: those everybody trusts."""
+    is_demanded: bool = False
+    """By a policy of the destination: a gateway shows its own certificate if it has one."""
+    certificate: str = ""
+    """Name of the secret resource with it."""
 
 
 class DnsEndpoint(Struct, frozen=True):

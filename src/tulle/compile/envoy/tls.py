@@ -79,7 +79,10 @@ def server(certificate: ServerCertificate, alpn: tuple[str, ...]) -> "api.Transp
 
 def originate(tls: OriginateTls, alpn: tuple[str, ...]) -> "api.TransportSocket":
     """TLS that the user configured towards a destination."""
-    common = api.CommonTlsContext(alpn_protocols=list(alpn))
+    common = api.CommonTlsContext(
+        alpn_protocols=list(alpn),
+        tls_certificate_sds_secret_configs=[secret(tls.certificate)] if tls.certificate else [],
+    )
     if not tls.insecure_skip_verify:
         validation = common.validation_context
         if tls.roots:

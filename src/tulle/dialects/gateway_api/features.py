@@ -11,6 +11,7 @@ FEATURES: Final = tuple(
             "GRPCRouteNamedRouteRule",
             "Gateway",
             "GatewayAddressEmpty",
+            "GatewayBackendClientCertificate",
             "GatewayFrontendClientCertificateValidation",
             "GatewayFrontendClientCertificateValidationInsecureFallback",
             "GatewayHTTPListenerIsolation",
@@ -74,7 +75,6 @@ MESH_FEATURES: Final = (
 )
 """What is claimed of mesh routes: no class says these, the suite is told (`--supported-features`)."""
 NOT_CLAIMED: Final = {
-    "GatewayBackendClientCertificate": "a gateway has no certificate of its own towards backends outside the mesh: clusters are shared by gateways",
     "GatewayStaticAddresses": "a Gateway's Service gets the address that the cluster's load balancer gives it; `addresses` are not asked for",
     "MeshClusterIPMatching": "sidecars in full push route by Host within a port: a Host header that names a service with routes meets them on "
     "connections to another service, too",

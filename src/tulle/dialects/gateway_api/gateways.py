@@ -1,7 +1,7 @@
 """Gateways of the Gateway API to gateways of the mesh: each listener that can serve is a server that routes bind to by name."""
 
 from tulle.dialects.gateway_api.gateway_classes import our_gateways
-from tulle.dialects.gateway_api.listeners import Listener, gateway_listeners
+from tulle.dialects.gateway_api.listeners import Listener, client_certificate, gateway_listeners
 from tulle.dialects.gateway_api.names import NAME_LABEL
 from tulle.dialects.gateway_api.schema import GROUP
 from tulle.dialects.inputs import objects
@@ -31,6 +31,7 @@ def gateway(db: Database, key: ObjectKey) -> Gateway | None:
     found = objects(db, key)
     if found is None or key.group != GROUP:
         return None
+    shown, _ = client_certificate(db, key)
     return Gateway(
         key=key,
         selector=((NAME_LABEL, key.name),),
@@ -38,6 +39,7 @@ def gateway(db: Database, key: ObjectKey) -> Gateway | None:
         origin=Origin(key),
         created=found.created,
         is_local=True,
+        client_certificate=(shown.namespace, shown.name) if shown else None,
     )
 
 

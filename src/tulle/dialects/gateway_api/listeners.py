@@ -96,11 +96,17 @@ def secret_namespaces(db: Database, cluster: str) -> frozenset[str]:
     for key in our_gateways(db, cluster):
         for one in gateway_listeners(db, key):
             for ref in one.written.tls.certificate_refs if one.written.tls else ():
-                place = ref.namespace or one.holder.namespace
-                target = ObjectKey(cluster, "", "Secret", place, ref.name)
-                if (ref.group, ref.kind) == ("", "Secret") and is_granted(db, one.holder, target):
-                    found.add(place)
+                found.update(_place(db, one.holder, ref))
+        shown = client_certificate_ref(our_gateway(db, key))
+        found.update(_place(db, key, shown) if shown else ())
     return frozenset(found)
+
+
+def _place(db: Database, holder: ObjectKey, ref: schema.SecretRef) -> Iterable[str]:
+    place = ref.namespace or holder.namespace
+    target = ObjectKey(holder.cluster, "", "Secret", place, ref.name)
+    if (ref.group, ref.kind) == ("", "Secret") and is_granted(db, holder, target):
+        yield place
 
 
 @query
@@ -266,6 +272,24 @@ def _certificate(db: Database, holder: ObjectKey, tls: schema.ListenerTls) -> tu
     if not tls.certificate_refs:
         wrong = Verdict("InvalidCertificateRef", "a listener that terminates TLS names a certificate")
     return serving, wrong
+
+
+@query
+def client_certificate(db: Database, key: ObjectKey) -> tuple[ObjectKey | None, Verdict | None]:
+    """The Secret that a Gateway of ours shows to backends, or what is wrong with its reference; neither where it has none."""
+    ref = client_certificate_ref(our_gateway(db, key))
+    if ref is None:
+        return None, None
+    found, wrong = _secret(db, key, ref)
+    if wrong is not None and wrong.reason == "InvalidCertificateRef":
+        return None, Verdict("InvalidClientCertificateRef", wrong.message)
+    return found, wrong
+
+
+def client_certificate_ref(found: schema.Gateway | None) -> schema.SecretRef | None:
+    """What a Gateway names to be shown to backends."""
+    backend = found.tls.backend if found else None
+    return backend.client_certificate_ref if backend else None
 
 
 def _secret(db: Database, holder: ObjectKey, ref: schema.SecretRef) -> tuple[ObjectKey | None, Verdict | None]:

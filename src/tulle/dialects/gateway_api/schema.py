@@ -149,10 +149,16 @@ class FrontendTls(Wire, frozen=True):
     per_port: tuple[FrontendPort, ...] = ()
 
 
+class BackendTls(Wire, frozen=True):
+    """TLS towards backends."""
+
+    client_certificate_ref: SecretRef | None = None
+
+
 class GatewayTls(Wire, frozen=True):
     """TLS of a whole Gateway."""
 
-    backend: Unused = None
+    backend: BackendTls | None = None
     frontend: FrontendTls | None = None
 
 

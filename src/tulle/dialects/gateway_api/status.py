@@ -13,7 +13,13 @@ from tulle.dialects.gateway_api.backend_tls import gateways_of, judge
 from tulle.dialects.gateway_api.features import FEATURES
 from tulle.dialects.gateway_api.gateway_classes import is_our_class, our_gateway
 from tulle.dialects.gateway_api.inputs import Deployed, deployed
-from tulle.dialects.gateway_api.listeners import Listener, gateway_listeners, listener_sets, parent_of
+from tulle.dialects.gateway_api.listeners import (
+    Listener,
+    client_certificate,
+    gateway_listeners,
+    listener_sets,
+    parent_of,
+)
 from tulle.dialects.gateway_api.names import CONTROLLER, ROUTE_KINDS
 from tulle.dialects.gateway_api.route_sets import routed
 from tulle.dialects.gateway_api.schema import GROUP
@@ -77,6 +83,9 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
         _condition(db, key, "Accepted", accepted, good="Accepted" if all_well else "ListenersNotValid"),
         _condition(db, key, "Programmed", _gateway_programmed(accepted, state)),
     ]
+    shown, wrong = client_certificate(db, key)
+    if shown or wrong:
+        conditions.append(_condition(db, key, "ResolvedRefs", wrong))
     if any(one.takes_anybody and one.serves for one in listeners):
         said = Verdict("ConfigurationChanged", "a listener takes clients that cannot prove who they are")
         conditions.append(_asserted(db, key, "InsecureFrontendValidationMode", said))
