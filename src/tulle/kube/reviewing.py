@@ -28,6 +28,10 @@ KEYS_S = 300.0
 """How often the signing keys are read."""
 ASKING = 16
 """Reviews under way at once."""
+ASK_S = 5.0
+"""How long a review may take: an API that is silent is away as much as one that is gone."""
+AWAY_S = 2.0
+"""So long after it was found away it is not asked: a thousand proxies that come back together are not let in one wait at a time."""
 _REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 _POD_NAME, _POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 _NODE_NAME = "authentication.kubernetes.io/node-name"
@@ -103,6 +107,7 @@ class Reviewer:
         self._refused: dict[bytes, tuple[float, str]] = {}
         self._keys = KeySet("", {})
         self._asking = asyncio.Semaphore(ASKING)
+        self._away_until = 0.0
         self.reviews = 0
         """Asked of the API."""
         self.fallbacks = 0
@@ -151,9 +156,7 @@ class Reviewer:
     async def _asked(self, token: str, digest: bytes, claims: Claims, memory: _Memory | None) -> _Memory:
         now = self._clock()
         try:
-            async with self._asking:
-                status = await self._ask(token)
-            proven = self._judged(status, claims)
+            proven = self._judged(await self._in_turn(token), claims)
         except TokenRefused as refused:
             self._remembered.pop(digest, None)
             if len(self._refused) >= REMEMBERED:
@@ -169,6 +172,21 @@ class Reviewer:
         self._remembered[digest] = _Memory(proven, now)
         self._forget(now)
         return self._remembered[digest]
+
+    async def _in_turn(self, token: str) -> _Status:
+        """The API's word. Raises Refused, and Unreachable at once while it is away."""
+        async with self._asking:
+            if self._clock() < self._away_until:
+                raise Unreachable(self._access.server, "nor did it a moment ago")
+            try:
+                async with asyncio.timeout(ASK_S):
+                    return await self._ask(token)
+            except TimeoutError:
+                self._away_until = self._clock() + AWAY_S
+                raise Unreachable(self._access.server, f"silent for {ASK_S:.0f} s") from None
+            except Unreachable:
+                self._away_until = self._clock() + AWAY_S
+                raise
 
     async def _ask(self, token: str) -> _Status:
         self.reviews += 1
