@@ -1,9 +1,11 @@
-"""A real Prometheus on this machine that finds and scrapes a cluster's pods the way Istio's documentation sets it up.
+"""A real Prometheus on this machine that scrapes a cluster's pods by the ports Istio's documentation has it look for.
 
-The program is Debian's package, unpacked into the cache: installed, it would start a service of its own.
+The program is Debian's package, unpacked into the cache: installed, it would start a service of its own. Debian builds it without
+the discovery of Kubernetes, so its targets stand in a file that is written from the same pods.
 """
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -88,7 +90,9 @@ def prometheus(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = folder / "prometheus.yml"
-    config.write_text(yaml.safe_dump(_config(cluster)))
+    config.write_text(yaml.safe_dump(_config()))
+    for job, port_name in (("envoy-stats", ".*-envoy-prom"), ("tulled", "http-metrics")):
+        (folder / f"{job}.json").write_text(json.dumps(_targets(cluster, port_name)))
     line = [str(program()), f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}"]
     line += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     with (folder / "log").open("wb") as log:
@@ -105,25 +109,27 @@ def prometheus(cluster: Cluster, folder: Path) -> Iterator[Prometheus]:
         process.wait(timeout=LIMIT_S)
 
 
-def _config(cluster: Cluster) -> dict[str, Any]:
-    pods = [{"role": "pod", "kubeconfig_file": str(cluster.kubeconfig)}]
-    meta = "__meta_kubernetes_pod_"
-    where = [
-        {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
-        {"source_labels": [f"{meta}name"], "target_label": "pod_name"},
-    ]
-    proxies = {"source_labels": [f"{meta}container_port_name"], "action": "keep", "regex": ".*-envoy-prom"}
-    planes = {"source_labels": [f"{meta}label_app"], "action": "keep", "regex": "tulled"}
-    metrics = {"source_labels": [f"{meta}container_port_name"], "action": "keep", "regex": "http-metrics"}
+def _config() -> dict[str, Any]:
+    jobs = (("envoy-stats", "/stats/prometheus"), ("tulled", "/metrics"))
     return {
         "global": {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE},
         "scrape_configs": [
-            {
-                "job_name": "envoy-stats",
-                "metrics_path": "/stats/prometheus",
-                "kubernetes_sd_configs": pods,
-                "relabel_configs": [proxies, *where],
-            },
-            {"job_name": "tulled", "kubernetes_sd_configs": pods, "relabel_configs": [planes, metrics, *where]},
+            {"job_name": name, "metrics_path": path, "file_sd_configs": [{"files": [f"{name}.json"]}]}
+            for name, path in jobs
         ],
     }
+
+
+def _targets(cluster: Cluster, port_name: str) -> list[dict[str, Any]]:
+    """Every running container, native sidecars too, with a port that is called so."""
+    pattern = re.compile(port_name)
+    return [
+        {
+            "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+            "labels": {"namespace": pod["metadata"]["namespace"], "pod_name": pod["metadata"]["name"]},
+        }
+        for pod in cluster.get("pods", "-A", "--field-selector=status.phase=Running")["items"]
+        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ()))
+        for port in container.get("ports", ())
+        if pattern.fullmatch(port.get("name", ""))
+    ]

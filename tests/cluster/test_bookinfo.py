@@ -74,7 +74,7 @@ def pods(mesh: Cluster, namespace: str = "bookinfo") -> list[dict[str, Any]]:
 
 def proxies(mesh: Cluster) -> dict[str, Any]:
     found = json.loads(tulle(mesh, "get", "proxies", "--mesh", "kube", "-o", "json").stdout)
-    return {one["id"]: one for one in (found["proxies"] if "proxies" in found else found["items"])}
+    return {one["id"]: one for one in found}
 
 
 def logs(mesh: Cluster, app: str, container: str | None = None, since: str = "20s") -> str:

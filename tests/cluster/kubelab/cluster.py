@@ -29,6 +29,7 @@ PROGRAMS = (
     "nsenter",
     "unshare",
     "setpriv",
+    "tcpdump",
 )
 UP_S = 300.0
 LOAD_S = 300.0
