@@ -109,20 +109,31 @@ def say_problem(found: Problem) -> None:
     click.echo(f"  {found.advice}", err=True)
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main(arguments: list[str] | None = None, program: str = "tulle") -> NoReturn:
     """Run the command line; the exit codes are those `--help` lists."""
-    sys.exit(_run(arguments))
+    sys.exit(_run(arguments, program))
 
 
 def kubectl() -> NoReturn:
     """`kubectl tulle`: the same commands, of the cluster that kubectl means unless another mesh is named."""
     os.environ.setdefault("TULLE_MESH", "kube")
-    main()
+    main(program="kubectl tulle")
 
 
-def _run(arguments: list[str] | None) -> int:
+def kubectl_complete() -> NoReturn:
+    """Completion of `kubectl tulle`: kubectl runs `kubectl_complete-tulle WORDS...` and reads cobra's form of the answers."""
+    from click.shell_completion import ShellComplete
+
+    words = sys.argv[1:] or [""]
+    for found in ShellComplete(tulle, {}, "tulle", "").get_completions(words[:-1], words[-1]):
+        click.echo(f"{found.value}\t{found.help}" if found.help else found.value)
+    click.echo(":4")  # cobra's ShellCompDirectiveNoFileComp
+    sys.exit(0)
+
+
+def _run(arguments: list[str] | None, program: str) -> int:
     try:
-        code: Any = tulle.main(arguments, prog_name="tulle", standalone_mode=False)
+        code: Any = tulle.main(arguments, prog_name=program, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -119,6 +119,11 @@ class ClusterConnection(Connection):
         if not pods:
             refuse_with("TUL1108", Exit.UNREACHABLE, what=f"of tulle in the namespace {self.namespace}")
         ready = [Replica(pod["metadata"]["name"]) for pod in pods if is_ready(pod)]
+        # A replica that stopped answering keeps the streams it has, and the API soon calls it not ready.
+        running = [pod for pod in pods if pod["status"].get("phase") == "Running" and not is_ready(pod)]
+        odd = [Said(Replica(pod["metadata"]["name"]), None, "it is not ready") for pod in running if _stays(pod)]
+        if ready:
+            self._tell(odd)
         if not ready:
             refuse_with("TUL1131", Exit.UNREACHABLE, namespace=self.namespace, count=len(pods))
         return ready
@@ -313,12 +318,14 @@ def refuse_kube(error: KubeError) -> NoReturn:
     refuse(found.text, exit_of(error), advice=found.advice, code=found.code)
 
 
+def _stays(pod: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" not in pod["metadata"]
+
+
 def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod serves."""
     conditions = pod["status"].get("conditions") or ()
-    return "deletionTimestamp" not in pod["metadata"] and any(
-        one["type"] == "Ready" and one["status"] == "True" for one in conditions
-    )
+    return _stays(pod) and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _proxies(answers: Sequence[Any]) -> Any:

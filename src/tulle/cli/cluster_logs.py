@@ -20,6 +20,10 @@ MOST_FOLLOWED: Final = 100
 """Streams at once; kubectl's five are few for a workload."""
 
 
+class EnoughError(Exception):
+    """Whoever reads our output has gone. Not an OSError: those inside a stream are the API's."""
+
+
 class Log(NamedTuple):
     """One container's."""
 
@@ -68,7 +72,10 @@ def print_logs(
         refuse(
             f"{len(logs)} logs are too many to follow; {MOST_FOLLOWED} are not", Exit.USAGE, advice="Name a pod, or -c."
         )
-    failures = connection.api(_all(connection, logs, wish), None)
+    try:
+        failures = connection.api(_all(connection, logs, wish), None)
+    except EnoughError as enough:
+        raise BrokenPipeError from enough
     report([Finding.of(error.problem()) for error in failures])
     return exit_of(failures[0]) if failures and len(failures) == len(logs) else Exit.OK
 
@@ -130,6 +137,9 @@ async def _one(connection: ClusterConnection, log: Log, wish: Wish, name: str, w
 
 
 def _print(content: bytes, name: str, width: int) -> None:
-    for line in content.decode(errors="replace").splitlines():
-        click.echo(f"{name:<{width}} | {line}" if width else line)
-    sys.stdout.flush()
+    try:
+        for line in content.decode(errors="replace").splitlines():
+            click.echo(f"{name:<{width}} | {line}" if width else line)
+        sys.stdout.flush()
+    except BrokenPipeError as gone:
+        raise EnoughError from gone

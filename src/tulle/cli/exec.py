@@ -23,7 +23,7 @@ KILLED = 128
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("pod")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("-n", "--namespace", default="default", metavar="NAME", help="Namespace of the pod.")
+@click.option("-n", "--namespace", default="", metavar="NAME", help="Namespace of the pod (default: default).")
 @click.option("-c", "--container", default="", metavar="NAME", help="Which container (default: the first).")
 @click.option("--timeout", default=600.0, metavar="SECONDS", help="When the command is killed.")
 @mesh_option
@@ -32,12 +32,13 @@ def exec_(
 ) -> int:
     """Run COMMAND inside a pod: `tulle exec reviews-v1 -- curl -s details:9080/health`. Its exit code is ours."""
     words = f" -c {container}" if container else ""
-    line = f"`kubectl exec -n {namespace} {pod}{words} -- {command[0]} ...`"
+    place = f" -n {namespace}" if namespace else ""
+    line = f"`kubectl exec{place} {pod}{words} -- {command[0]} ...`"
     only_here(mesh, "exec", f"{line}; of a workload any pod: `deploy/{pod}`. The proxy's container has nothing to run.")
     places = the_mesh(mesh)
     wanted: dict[str, Any] = {
         "name": pod,
-        "namespace": namespace,
+        "namespace": namespace or "default",
         "container": container,
         "command": list(command),
         "timeoutSeconds": timeout,
@@ -47,7 +48,7 @@ def exec_(
     except OSError as error:
         refuse(f"the mesh {places.name} does not answer: {error}", Exit.UNREACHABLE, advice="See `tulle ps`.")
     if status == 404:
-        refuse(f"no pod in {namespace} is called {pod}", advice="`tulle ps` lists them.")
+        refuse(f"no pod in {namespace or 'default'} is called {pod}", advice="`tulle ps` lists them.")
     if status != 200:
         refuse(str(answer.get("error", status)))
     for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
