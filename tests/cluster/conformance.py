@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,10 +78,10 @@ def main() -> int:
 
 
 def prepare(found: Cluster) -> None:
-    """Kinds and tulle, ready; what is there already is left as it is."""
+    """Kinds and tulle, ready; what is there already is left as it is. `retry` is of the experimental channel alone."""
     if found.kubectl("get", "deployments", "-A", "-l", "app.kubernetes.io/part-of=tulle", "-o", "name"):
         return
-    kinds = builds.module("conformance", "sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
+    kinds = builds.module("conformance", "sigs.k8s.io/gateway-api") / "config" / "crd" / "experimental"
     found.kubectl("apply", "--server-side", "-f", str(kinds), limit_s=120)
     tulle = [sys.executable, "-m", "tulle", "install", "-y", "--profile", "minimal", "--set", "image.tag=dev"]
     subprocess.run(tulle, check=True, env={**os.environ, "KUBECONFIG": str(found.kubeconfig)}, timeout=300)
@@ -103,6 +104,8 @@ def _run(found: Cluster, name: str, tests: str, *, is_kept: bool) -> list[str]:
         "cleanup-base-resources": "false" if tests else "true",
         # one of some tests says nothing: the suite counts what was not run as passed
         "report-output": "" if tests else str(report),
+        "usable-address": str(list(IPv4Network(found.layout.balancers))[-2]),
+        "unusable-address": "192.0.2.1",
         "organization": "tulle",
         "project": "tulle",
         "url": "https://pypi.org/project/tulle",

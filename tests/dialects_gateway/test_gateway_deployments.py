@@ -6,7 +6,9 @@ import pytest
 
 from compile.world import CLUSTER, World
 from tulle.dialects.gateway_api.deployments import DeploymentSettings, deployment_of, objects_for
+from tulle.dialects.gateway_api.inputs import Deployed, GatewayAddress, deployed
 from tulle.dialects.gateway_api.names import NAME_LABEL, gateway_key
+from tulle.dialects.gateway_api.status import status_of
 
 GATEWAY = """
 apiVersion: gateway.networking.k8s.io/v1
@@ -38,6 +40,11 @@ data:
   podDisruptionBudget: "spec: {minAvailable: 1}"
   service: "%s"
 """
+
+
+def asking(*addresses: str) -> str:
+    """The Gateway with addresses that it asks for."""
+    return (GATEWAY % "").replace("  listeners:", f"  addresses: [{', '.join(addresses)}]\n  listeners:")
 
 
 def made(*texts: str, **settings: Any) -> dict[str, Any]:
@@ -94,9 +101,38 @@ def test_an_overlay_that_cannot_be_read_changes_nothing(text: str) -> None:
         (GATEWAY % "").replace("gatewayClassName: tulle", "gatewayClassName: other"),
         GATEWAY % ", parametersRef: {group: x.test, kind: Thing, name: wide}",
         GATEWAY % ", parametersRef: {group: '', kind: ConfigMap, name: nobody}",
-        (GATEWAY % "").replace("  listeners:", "  addresses: [{type: Hostname, value: mine.infra}]\n  listeners:"),
+        asking("{type: Hostname, value: mine.infra}"),
+        asking("{type: strange.test/x, value: a}"),
+        asking("{value: 192.0.2.1}", "{value: 192.0.2.2}"),
     ],
-    ids=["of others", "strange parameters", "missing parameters", "by hand"],
+    ids=["of others", "strange parameters", "missing parameters", "by hand", "strange address", "two addresses"],
 )
 def test_who_gets_nothing(gateway: str) -> None:
     assert made(gateway) == {}
+
+
+def test_an_address_is_asked_of_load_balancers() -> None:
+    service = made(asking("{value: 192.0.2.1}").replace("ClusterIP", "LoadBalancer"))["Service"]["spec"]
+    assert service["loadBalancerIP"] == "192.0.2.1"
+    assert "loadBalancerIP" not in made(asking("{value: ''}").replace("ClusterIP", "LoadBalancer"))["Service"]["spec"]
+    assert "loadBalancerIP" not in made(asking("{value: 192.0.2.1}"))["Service"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "accepted", "programmed"),
+    [
+        (["{value: 192.0.2.1}"], "Accepted", "Programmed"),
+        (["{value: 192.0.2.2}"], "Accepted", "AddressNotUsable"),
+        (["{value: 192.0.2.1}", "{value: 192.0.2.2}"], "Accepted", "AddressNotUsable"),
+        (["{value: 192.0.2.1}", "{type: strange.test/x, value: a}"], "UnsupportedAddress", "Invalid"),
+    ],
+)
+def test_addresses_that_are_not_those_asked_for(addresses: list[str], accepted: str, programmed: str) -> None:
+    world = World.of(asking(*addresses).replace("protocol: STRANGE", "protocol: HTTP"))
+    key = gateway_key(CLUSTER, "infra", "front")
+    with world.db.edit() as tx:
+        tx.set(deployed, key, Deployed((GatewayAddress("IPAddress", "192.0.2.1"),), is_programmed=True))
+    status = status_of(world.db, key)
+    assert status is not None
+    reasons = {one["type"]: one["reason"] for one in status["conditions"]}
+    assert (reasons["Accepted"], reasons["Programmed"]) == (accepted, programmed)

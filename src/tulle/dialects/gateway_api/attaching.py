@@ -4,6 +4,7 @@ The one answer that traffic and status both rest on. Source: Gateway API, Parent
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 
@@ -33,6 +34,9 @@ class Attachment(Struct, frozen=True):
     """Why it reaches nothing."""
 
 
+_NO_DATAGRAMS: Final = Verdict("UnsupportedValue", "datagrams are not routed: a UDPRoute has no effect")
+
+
 def _parent_buckets(key: ObjectKey, value: Object) -> Iterable[tuple[str, str, str, str]]:
     if key.group != GROUP or key.kind not in ROUTE_KINDS:
         return
@@ -59,6 +63,8 @@ def attachments(db: Database, key: ObjectKey) -> tuple[Attachment, ...]:
 
 def _attached(db: Database, key: ObjectKey, hosts: tuple[str, ...], index: int, ref: ParentRef) -> Attachment | None:
     place = ref.namespace or key.namespace
+    if (ref.group, ref.kind) == SERVICE and key.kind == "UDPRoute":
+        return Attachment(ref, index, refused=_NO_DATAGRAMS)
     if (ref.group, ref.kind) == SERVICE:
         return _of_service(db, key, place, index, ref)
     if ref.group != GROUP:
@@ -76,6 +82,8 @@ def _attached(db: Database, key: ObjectKey, hosts: tuple[str, ...], index: int, 
         return None
     if not is_ours:
         return None
+    if key.kind == "UDPRoute":
+        return Attachment(ref, index, refused=_NO_DATAGRAMS)
     reached, refused = _reached(db, key, hosts, ref, listeners)
     return Attachment(ref, index, tuple(one.binding for one in reached), refused=refused)
 
@@ -98,7 +106,7 @@ def _reached(
     ]
     if not letting:
         return [], Verdict("NotAllowedByListeners", f"no listener lets a {key.kind} of {key.namespace} attach")
-    if key.kind in ("TCPRoute", "UDPRoute"):
+    if key.kind == "TCPRoute":
         return letting, None
     meeting = [one for one in letting if any(meet(one.host, host) for host in hosts)]
     if not meeting:

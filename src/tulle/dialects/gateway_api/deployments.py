@@ -16,7 +16,7 @@ from tulle.dialects.gateway_api.gateway_classes import our_gateway
 from tulle.dialects.gateway_api.listeners import gateway_listeners
 from tulle.dialects.gateway_api.names import NAME_LABEL
 from tulle.dialects.gateway_api.schema import GROUP
-from tulle.dialects.gateway_api.status import gateway_refused
+from tulle.dialects.gateway_api.status import asked_addresses, asks_too_much, gateway_refused
 from tulle.dialects.inputs import objects
 from tulle.engine import Database, query
 from tulle.model.keys import Labels, ObjectKey, labels_of
@@ -56,6 +56,8 @@ class ToDeploy(Struct, frozen=True):
     labels: Labels = ()
     annotations: Labels = ()
     service_type: str = ""
+    address: str = ""
+    """The one that its load balancer is asked for; empty: any."""
     parameters: Labels = ()
     """Entries of the parameters ConfigMap."""
 
@@ -76,11 +78,14 @@ class DeploymentSettings(Struct, frozen=True, rename="camel", forbid_unknown_fie
 
 @query
 def deployment_of(db: Database, key: ObjectKey) -> ToDeploy | None:
-    """What a Gateway needs; None where it is not ours, cannot be deployed, or names workloads of its own (address of type Hostname)."""
+    """What a Gateway needs; None where it is not ours, cannot be deployed, or names workloads of its own (address of type Hostname).
+
+    One that asks for more addresses than a Service can have is not deployed until it can get what it asks for.
+    """
     found, spec = objects(db, key), our_gateway(db, key)
     if found is None or spec is None or any(one.type == "Hostname" and one.value for one in spec.addresses):
         return None
-    if gateway_refused(db, key) is not None:
+    if gateway_refused(db, key) is not None or asks_too_much(spec) is not None:
         return None
     ports: dict[int, Port] = {}
     for one in gateway_listeners(db, key):
@@ -95,6 +100,7 @@ def deployment_of(db: Database, key: ObjectKey) -> ToDeploy | None:
         labels=labels_of(spec.infrastructure.labels),
         annotations=labels_of(spec.infrastructure.annotations),
         service_type=dict(found.annotations).get(SERVICE_TYPE, ""),
+        address=next(iter(asked_addresses(spec)), ""),
         parameters=_parameters(db, key, spec),
     )
 
@@ -147,13 +153,16 @@ def _account(gateway: ToDeploy) -> Json:
 
 
 def _service(gateway: ToDeploy, settings: DeploymentSettings) -> Json:
+    kind = gateway.service_type or settings.service_type
     ports = [Port("status-port", _STATUS_PORT), *(one for one in gateway.ports if one.number != _STATUS_PORT)]
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(gateway),
         "spec": {
-            "type": gateway.service_type or settings.service_type,
+            "type": kind,
+            # deprecated and without a successor: what asks balancers of every cluster for an address
+            **({"loadBalancerIP": gateway.address} if gateway.address and kind == "LoadBalancer" else {}),
             "selector": selector_of(gateway),
             "ports": [
                 {"name": one.name, "port": one.number, "targetPort": one.number, "protocol": "TCP"} for one in ports

@@ -18,6 +18,7 @@ FEATURES: Final = tuple(
             "GatewayHTTPSListenerDetectMisdirectedRequests",
             "GatewayInfrastructure",
             "GatewayPort8080",
+            "GatewayStaticAddresses",
             "HTTPRoute",
             "HTTPRoute303RedirectStatusCode",
             "HTTPRoute307RedirectStatusCode",
@@ -75,9 +76,9 @@ MESH_FEATURES: Final = (
 )
 """What is claimed of mesh routes: no class says these, the suite is told (`--supported-features`)."""
 NOT_CLAIMED: Final = {
-    "GatewayStaticAddresses": "a Gateway's Service gets the address that the cluster's load balancer gives it; `addresses` are not asked for",
     "MeshClusterIPMatching": "sidecars in full push route by Host within a port: a Host header that names a service with routes meets them on "
     "connections to another service, too",
-    "UDPRoute": "datagrams are not routed: a listener of UDP is not accepted (UnsupportedProtocol)",
+    "UDPRoute": "datagrams are not routed: Envoy's UDP proxy sends a listener's datagrams to one cluster, which cannot say a route's weights; "
+    "listeners of UDP are UnsupportedProtocol, the routes UnsupportedValue",
 }
 """Every other feature that the suite knows, and why it is not claimed."""

@@ -30,6 +30,7 @@ from tulle.model.keys import ObjectKey
 
 Status = dict[str, Any]
 _NOT_YET: Final = Deployed()
+ADDRESS_TYPES: Final = ("IPAddress", "Hostname")
 _MOST_ANCESTORS: Final = 16
 """The API takes no more."""
 
@@ -72,7 +73,8 @@ def _class_status(db: Database, key: ObjectKey) -> Status | None:
 
 
 def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
-    if our_gateway(db, key) is None:
+    spec = our_gateway(db, key)
+    if spec is None:
         return None
     listeners = gateway_listeners(db, key)
     own = [one for one in listeners if one.holder == key]
@@ -81,7 +83,7 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
     all_well = not any(one.refused for one in own)
     conditions = [
         _condition(db, key, "Accepted", accepted, good="Accepted" if all_well else "ListenersNotValid"),
-        _condition(db, key, "Programmed", _gateway_programmed(accepted, state)),
+        _condition(db, key, "Programmed", _gateway_programmed(spec, accepted, state)),
     ]
     shown, wrong = client_certificate(db, key)
     if shown or wrong:
@@ -101,13 +103,31 @@ def _gateway_status(db: Database, key: ObjectKey) -> Status | None:
 def gateway_refused(db: Database, key: ObjectKey) -> Verdict | None:
     """Why a Gateway that is ours is not accepted: parameters nobody reads, or no listener at all that is valid."""
     found = our_gateway(db, key)
-    wrong = parameters_verdict(db, key, found) if found else None
+    wrong = (_strange_address(found) or parameters_verdict(db, key, found)) if found else None
     if wrong is not None:
         return wrong
     listeners = gateway_listeners(db, key)
     if listeners and all(one.refused for one in listeners):
         return Verdict("ListenersNotValid", "no listener is valid")
     return None
+
+
+def _strange_address(found: schema.Gateway) -> Verdict | None:
+    strange = next((one for one in found.addresses if one.type not in ADDRESS_TYPES), None)
+    return Verdict("UnsupportedAddress", f"addresses of type {strange.type} cannot be had") if strange else None
+
+
+def asked_addresses(found: schema.Gateway) -> tuple[str, ...]:
+    """IP addresses that a Gateway asks for."""
+    return tuple(one.value for one in found.addresses if one.type == "IPAddress" and one.value)
+
+
+def asks_too_much(found: schema.Gateway) -> Verdict | None:
+    """Why no Service can have the addresses that are asked for: it is given one."""
+    asked = asked_addresses(found)
+    if len(asked) <= 1:
+        return None
+    return Verdict("AddressNotUsable", f"a Gateway's Service can ask for one address, not for {', '.join(asked)}")
 
 
 def parameters_verdict(db: Database, key: ObjectKey, found: schema.Gateway) -> Verdict | None:
@@ -122,9 +142,15 @@ def parameters_verdict(db: Database, key: ObjectKey, found: schema.Gateway) -> V
     return None
 
 
-def _gateway_programmed(accepted: Verdict | None, state: Deployed) -> Verdict | None:
+def _gateway_programmed(found: schema.Gateway, accepted: Verdict | None, state: Deployed) -> Verdict | None:
     if accepted is not None:
         return Verdict("Invalid", accepted.message)
+    if (too_much := asks_too_much(found)) is not None:
+        return too_much
+    given = {one.value for one in state.addresses}
+    missing = [one for one in asked_addresses(found) if given and one not in given]
+    if missing:
+        return Verdict("AddressNotUsable", f"the cluster gave {', '.join(sorted(given))} and not {missing[0]}")
     if not state.addresses:
         return Verdict("AddressNotAssigned", "no address yet")
     return None if state.is_programmed else Verdict("Pending", "no proxy has acknowledged the configuration yet")
