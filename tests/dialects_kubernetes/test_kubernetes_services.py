@@ -1,5 +1,7 @@
 """Services: what a port speaks, VIPs, headless, ExternalName, visibility, and where its ports may be reached."""
 
+import re
+
 import pytest
 from kubernetes_worlds import C, as_object, pod, put, service, world
 
@@ -95,6 +97,18 @@ def test_slices_and_pods_give_equal_endpoints():
     assert by_pods == by_slices
     assert [(e.address, e.port, e.workload.name) for e in by_pods] == [("10.1.0.1", 8080, "a"), ("10.1.0.2", 8080, "b")]
     assert by_pods[0].service_account == "web"
+
+
+def test_an_address_alone_is_the_pod_of_its_namespace_that_has_it():
+    """Slices that people write say no targetRef; without the pod's identity they would be called in plain text."""
+    text = service("web", "ports: [{port: 80, targetPort: http, name: http}]")
+    piece = re.sub(r", targetRef: [^}]*}", "", SLICE)
+    over = pod("old", "10.1.0.2").replace("Running", "Succeeded")
+    found = registry.endpoints(world(text, over, pod("b", "10.1.0.2"), piece), WEB, 80)
+    assert [(e.address, e.workload.name if e.workload else None, e.service_account) for e in found] == [
+        ("10.1.0.1", None, ""),
+        ("10.1.0.2", "b", "web"),
+    ]
 
 
 def test_endpoints_leave_out_pods_that_leave_unless_the_service_publishes_them():

@@ -31,6 +31,15 @@ slices_by_service = objects.index("slices_by_service", _service_buckets)
 """(cluster, namespace, Service name) -> keys of EndpointSlices."""
 
 
+def _address_buckets(key: ObjectKey, value: Object) -> Iterable[tuple[str, str, str]]:
+    if key.kind == "Pod" and not key.group and value.spec.status.pod_ip:
+        yield key.cluster, key.namespace, value.spec.status.pod_ip
+
+
+pods_by_address = objects.index("pods_by_address", _address_buckets)
+"""(cluster, namespace, address) -> keys of Pods; several where they use their node's, or where old ones are over."""
+
+
 @query
 def core_endpoints(db: Database, key: ServiceKey, port_number: int) -> tuple[Endpoint, ...]:
     """Endpoints of one port of a Kubernetes Service, sorted by address; none if there is no such Service or port.
@@ -92,7 +101,8 @@ def target_number(workload: Workload, port: ServicePort) -> int | None:
 def slice_endpoints(db: Database, key: ObjectKey, port_name: str) -> tuple[Endpoint, ...]:
     """The endpoints of one slice for one port; a slice's condition unknown means ready (Kubernetes).
 
-    An endpoint that refers to a pod we have not seen yet is left out, as Istio does: sent without mTLS it would fail.
+    An endpoint that refers to a pod we have not seen yet is left out, as Istio does: sent without mTLS it would fail. One that
+    refers to none is the pod of its namespace at that address, if there is one (Istio): people write addresses alone.
     """
     found = objects(db, key)
     if found is None:
@@ -107,12 +117,22 @@ def slice_endpoints(db: Database, key: ObjectKey, port_name: str) -> tuple[Endpo
             continue
         reference = one.target_ref
         if reference is None or reference.kind != "Pod":
-            chosen.append(bare_endpoint(one.addresses[0], port.port))
+            there = _pod_at(db, key, one.addresses[0])
+            found_at = endpoint_at(there, one.addresses[0], port.port) if there else None
+            chosen.append(found_at or bare_endpoint(one.addresses[0], port.port))
             continue
         pod = pod_workload(db, pod_key(WorkloadKey(key.cluster, reference.namespace or key.namespace, reference.name)))
         if pod is not None and is_same_family(one.addresses[0], pod.address):
             chosen.append(endpoint_at(pod, one.addresses[0], port.port))
     return tuple(chosen)
+
+
+def _pod_at(db: Database, piece: ObjectKey, address: str) -> Workload | None:
+    for key in pods_by_address(db, (piece.cluster, piece.namespace, address)):
+        found = objects(db, key)
+        if found is not None and not is_over(found.spec):
+            return pod_workload(db, key)
+    return None
 
 
 def is_same_family(address: str, other: str) -> bool:
