@@ -283,7 +283,7 @@ def root_rotated(mesh: FaultCluster, window: Window) -> str:
 def token_renewed(mesh: FaultCluster, window: Window) -> str:
     """Tokens of ten minutes (the least there is): the streams that the first ones opened end with them, the next have the second."""
     window.sleep_until(0.02)
-    pods = [pod for app in ("crowd", "steady") for pod in mesh.pods(app)]
+    pods = [pod for app in ("steady", "load", "spare") for pod in mesh.pods(app)]
     before = {one["id"]: one["connectedAt"] for one in mesh.proxies().values()}
     ids = [f"{pod['metadata']['name']}.{NS}" for pod in pods]
     window.mark()

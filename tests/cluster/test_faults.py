@@ -70,9 +70,10 @@ def test_nothing_happens(mesh: FaultCluster, rows: Rows) -> None:
         ("API server away, a replica killed meanwhile", faults.api_away, 100, False),
         ("rolling restart of the service", faults.rolled, 45, True),
         ("root rotated: A → A+B → B", faults.root_rotated, 60, False),
+        ("tokens of 10 minutes renewed", faults.token_renewed, 30, False),
         ("node drained", faults.drained, 60, True),
     ],
-    ids=("kill", "delete", "api", "roll", "root", "drain"),
+    ids=("kill", "delete", "api", "roll", "root", "tokens", "drain"),
 )
 def test_inside(mesh: FaultCluster, rows: Rows, name: str, fault: Fault, seconds: int, streams_may_end: bool) -> None:
     judged(rows, mesh, mesh.row(name, fault, seconds, streams_may_end=streams_may_end))
@@ -89,7 +90,3 @@ def test_inside(mesh: FaultCluster, rows: Rows, name: str, fault: Fault, seconds
 )
 def test_outside(mesh: FaultCluster, rows: Rows, name: str, fault: Fault, seconds: int, streams_may_end: bool) -> None:
     judged(rows, mesh, mesh.row_outside(name, fault, seconds, streams_may_end=streams_may_end))
-
-
-def test_tokens(mesh: FaultCluster, rows: Rows) -> None:
-    judged(rows, mesh, mesh.row("tokens renewed", faults.token_renewed, 60))
