@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 _ANYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - what users may write as an address
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=4_096)
 def is_ip(text: str) -> bool:
     """An IPv4 or IPv6 address without a prefix length."""
     try:
@@ -23,7 +23,7 @@ def singles(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in found if one not in _ANYWHERE))
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=4_096)
 def _spelled(address: str) -> str:
     return str(ip_address(address))
 

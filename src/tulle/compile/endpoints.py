@@ -33,9 +33,12 @@ def load_assignment(db: Database, name: str, key: ServiceKey, port: int, labels:
     return Resource.glued(TypeUrl.EDS, name, value, is_empty=not groups)
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=2_048)
 def fragment(endpoint: Endpoint) -> bytes:
-    """One `lb_endpoints` entry of `LocalityLbEndpoints`, tag included; its bytes are those of the message."""
+    """One `lb_endpoints` entry of `LocalityLbEndpoints`, tag included; its bytes are those of the message.
+
+    Remembered are those of the services that change; one takes about 1.5 kB, also of an endpoint that is long gone.
+    """
     socket = field(2, endpoint.address.encode()) + number(3, endpoint.port)
     place = field(1, field(1, field(1, socket)))
     weight = field(4, number(1, max(endpoint.weight, 1)))
@@ -58,7 +61,7 @@ def _metadata(endpoint: Endpoint) -> bytes:
     return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(METADATA, _word(ENDPOINT, series.told(told))))
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=1_024)
 def _word(name: str, value: str) -> bytes:
     """An entry of `google.protobuf.Struct.fields`."""
     return _entry(name, field(3, value.encode()))

@@ -45,18 +45,19 @@ class TrustRoots:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._known: Mapping[str, str] = {}
+        self._pem = b""
         self._said_at = 0.0
 
     def settle(self, namespaces: Mapping[str, str], pem: bytes, now: float) -> None:
         """Wish it in every namespace (name -> uid) where something may be injected."""
+        is_due = now > self._said_at + _AGAIN_S
+        if namespaces == self._known and pem == self._pem and not is_due:
+            return
         for name, uid in self._known.items():
-            if namespaces.get(name) != uid:
+            if is_due or namespaces.get(name) != uid:
                 self._writer.forget(CONFIG_MAPS, name, TRUST_ROOT)
-        self._known = namespaces
-        if now > self._said_at + _AGAIN_S:
-            self._said_at = now
-            for name in namespaces:
-                self._writer.forget(CONFIG_MAPS, name, TRUST_ROOT)
+        self._known, self._pem = namespaces, pem
+        self._said_at = now if is_due else self._said_at
         for name in sorted(namespaces.keys() - NO_ROOTS_IN):
             metadata = {"name": TRUST_ROOT, "namespace": name, "labels": OURS}
             self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": {ROOT_FILE: pem.decode()}})

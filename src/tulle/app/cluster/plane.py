@@ -50,6 +50,8 @@ _ASK_S = 1.0
 """How often the API is asked what nobody tells us: the CA's Secret, other replicas, addresses of gateways."""
 _TURN_S = 0.1
 """Least time between two turns of the duties, however often something changes."""
+_REST, _LONGEST_REST_S = 20.0, 5.0
+"""Times as long as a turn took."""
 _WAIT_FOR_API_S = 2.0
 
 
@@ -194,8 +196,10 @@ class ClusterPlane:
             if (now := monotonic()) >= ask_at:
                 ask_at = now + _ASK_S
                 await self._ask(plane)
+            began = monotonic()
             self._settle(plane)
-            await asyncio.sleep(_TURN_S)
+            # However large the cluster, and however often it changes: a small part of one core.
+            await asyncio.sleep(min(max(_TURN_S, _REST * (monotonic() - began)), _LONGEST_REST_S))
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, ask_at - monotonic())):
                     await plane.edited.wait()
@@ -205,6 +209,7 @@ class ClusterPlane:
             return
         self._is_leading = self._leadership.is_leader
         self._writer.forget_written()
+        self._trust_roots = TrustRoots(self._writer)
         self._told_at = -1
         plane.credentials.lead(is_leader=self._is_leading)
         logs.event(logging.INFO, "leads" if self._is_leading else "follows", replica=self._replica.name)
