@@ -106,12 +106,17 @@ def test_the_namespace_forbids_the_other_way(mesh: Cluster) -> None:
 
 
 def test_a_new_agent_finds_the_plugin_at_work(mesh: Cluster) -> None:
-    [old] = pods_of(mesh, "kube-system", "app=tulle-cni")
+    [old] = agents(mesh)
     mesh.kubectl("delete", "pod", "-n", "kube-system", old["metadata"]["name"], "--wait=true", limit_s=60)
     assert is_chained(mesh), "between two agents pods are captured"
-    until("another agent", lambda: [one for one in pods_of(mesh, "kube-system", "app=tulle-cni") if is_ready(one)])
+    until("another agent", lambda: [one for one in agents(mesh) if is_ready(one)])
     mesh.kubectl("rollout", "restart", "-n", "quiet", "deploy/web")
     mesh.kubectl("rollout", "status", "-n", "quiet", "deploy/web", "--timeout=120s", limit_s=130)
+
+
+def agents(mesh: Cluster) -> list[dict[str, Any]]:
+    """On the node whose configuration `is_chained` reads."""
+    return [one for one in pods_of(mesh, "kube-system", "app=tulle-cni") if one["spec"].get("nodeName") == "node1"]
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
