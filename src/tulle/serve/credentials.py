@@ -51,7 +51,7 @@ class Credentials(Ears):
         self._working: asyncio.Handle | None = None
         self._acked_bundle = ""
         self.trusted_elsewhere: Callable[[str], int] = lambda _: 0
-        """How many proxies, connected to other replicas, trust the bundle of this version."""
+        """How many proxies, connected to other replicas, trust the bundle of this version; -1: there are some that do not."""
         self.runs: Callable[[Seat], bool] = lambda _: True
         """Whether a proxy runs in a pod, as far as is known: a new root waits for no other that is connected nowhere."""
         self.issued = 0
@@ -158,9 +158,8 @@ class Credentials(Ears):
         if self._acked_bundle == version:
             return
         lacking = [uid for uid, seat in self._fleet.seats.items() if self._is_awaited(uid, seat, version)]
-        if lacking and (
-            any(self._fleet.of_seat(uid) for uid in lacking) or len(lacking) > self.trusted_elsewhere(version)
-        ):
+        elsewhere = self.trusted_elsewhere(version)
+        if elsewhere < 0 or len(lacking) > elsewhere or any(self._fleet.of_seat(uid) for uid in lacking):
             return
         self._acked_bundle = version
         self._do(self._office.handle(BundleAcked(frozenset(self._office.bundle.fingerprints), time())))
