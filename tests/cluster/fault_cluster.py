@@ -316,18 +316,22 @@ class FaultCluster:
         return found
 
 
-def told(rows: list[Row], path: Path | None) -> str:
+def told(rows: list[Row], commit: str, path: Path | None) -> str:
     """The table; with a path it is kept there as Markdown."""
     text = table(rows)
     if path is not None:
-        path.write_text(_page(rows))
+        path.write_text(_page(rows, commit))
     return text
 
 
-def _page(rows: list[Row]) -> str:
+def head() -> str:
+    """The checkout's commit; what is uncommitted has no name."""
     git = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    head = f"""# Faults in a cluster
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _page(rows: list[Row], commit: str) -> str:
+    text = f"""# Faults in a cluster
 
 Written by `make cluster-faults`, {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, commit {commit}.
 
@@ -339,7 +343,7 @@ answer within 10 s. Where pods end, streams that lead to them may end; to begin 
 | fault | seconds | at second | proof that it happened | requests | on new connections | failed | p50 / p99 / max ms | words tcp/grpc | streams ended |
 |---|---|---|---|---|---|---|---|---|---|
 """
-    return head + "".join(f"{_line(row)}\n" for row in rows)
+    return text + "".join(f"{_line(row)}\n" for row in rows)
 
 
 def _line(row: Row) -> str:

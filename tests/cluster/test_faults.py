@@ -13,7 +13,7 @@ from pathlib import Path
 
 import kube_fault_kinds as faults
 import pytest
-from fault_cluster import INSTALL, Fault, FaultCluster, told
+from fault_cluster import INSTALL, Fault, FaultCluster, head, told
 from fault_rows import Row, table
 from kubelab import cluster as clusters
 from kubelab.cluster import Choice
@@ -27,9 +27,10 @@ Rows = list[Row]
 def rows() -> Iterator[Rows]:
     """Collected; printed, and kept if wanted, when all is over."""
     found: Rows = []
+    commit = head()
     yield found
     page = os.environ.get("TULLE_FAULT_PAGE")
-    print(f"\n{told(found, Path(page) if page else None)}\n")
+    print(f"\n{told(found, commit, Path(page) if page else None)}\n")
 
 
 @pytest.fixture(scope="module")
