@@ -5,9 +5,10 @@ Reads only. The words come from the catalogue; `judging` knows what speaks again
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from tulle.cli.awaiting import progress, trouble
 from tulle.cli.check import Category, Finding, Result
@@ -27,8 +28,12 @@ from tulle.installing.naming import INSTALL, REVISION
 from tulle.installing.release import VERSION
 from tulle.installing.values import values_of
 from tulle.kube.discovery import Resource
+from tulle.kube.errors import Refused
 from tulle.model.problems import NOWHERE, Problem, problem
 
+T = TypeVar("T")
+_NAMED: Final = 5
+"""Findings of one check that are told one by one."""
 _RESULTS: Final[dict[str, Result]] = {"error": "error", "warning": "warning", "info": "success"}
 _VALIDATORS: Final = Resource(
     "admissionregistration.k8s.io",
@@ -43,27 +48,26 @@ def checked(kubeconfig: Path | None, context: str | None, *, is_before: bool) ->
     """The checks of a cluster. Ends the command where it cannot be reached."""
 
     async def work(cluster: Cluster) -> list[Category]:
-        found = [await before(cluster)]
-        if not is_before:
-            found += await installed(cluster)
-        return found
+        there = [] if is_before else await revisions(cluster)
+        found = [await before(cluster, is_there=bool(there))]
+        return found if is_before else [*found, *await installed(cluster, there)]
 
     return in_cluster(kubeconfig, context, work)
 
 
-async def before(cluster: Cluster) -> Category:
-    """What an installation needs."""
+async def before(cluster: Cluster, *, is_there: bool) -> Category:
+    """What an installation needs; where one is there, who looks need not be allowed to install, nor to see everything."""
     made = objects(Request(values_of("default", {"createNamespace": True})))
     category = Category(f"cluster {cluster.access.server}")
     for sentence, source in (
         ("the cluster's version is one that works", too_old(cluster)),
         ("every node's version is one that works", old_nodes(cluster)),
-        ("you may install here", missing_rights(cluster, made)),
+        *((("you may install here", missing_rights(cluster, made)),) if not is_there else ()),
         ("Istio's kinds are free, or served in every version", other_kinds(cluster, made)),
         ("no other mesh injects into the same namespaces", other_injectors(cluster, "")),
         (f"the default revision is in {NAMESPACE}, or nowhere", elsewhere(cluster, NAMESPACE, "")),
     ):
-        category.checks += await _findings(sentence, source)
+        category.checks += await _findings(sentence, source, "warning" if is_there else None)
     gateway_api = cluster.kind("gateway.networking.k8s.io", "GatewayClass")
     missing = "its definitions are not installed: Gateways and HTTPRoutes cannot be made"
     category.checks.append(
@@ -77,26 +81,48 @@ async def before(cluster: Cluster) -> Category:
     return category
 
 
-async def _findings(sentence: str, source: AsyncIterator[Problem]) -> list[Finding]:
-    found = [_finding(sentence, one) async for one in as_far_as_allowed(source)]
+async def _findings(sentence: str, source: AsyncIterator[Problem], denied: Result | None) -> list[Finding]:
+    """`denied`: what it comes to where we may not look; None: as the catalogue has it."""
+    problems = [one async for one in as_far_as_allowed(source)]
+    found = [_finding(sentence, one, denied if one.code == "TUL1106" else None) for one in problems]
+    if len(found) > _NAMED:
+        last = found[_NAMED - 1]
+        more = f"{last.error}, and {len(found) - _NAMED} more of that kind"
+        found[_NAMED - 1 :] = [Finding(sentence, last.result, more, last.hint)]
     return found or [Finding(sentence)]
 
 
-def _finding(sentence: str, found: Problem) -> Finding:
-    return Finding(sentence, _RESULTS[found.severity.value], f"{found.code} {found.text}", found.advice)
+def _finding(sentence: str, found: Problem, result: Result | None = None) -> Finding:
+    return Finding(sentence, result or _RESULTS[found.severity.value], f"{found.code} {found.text}", found.advice)
 
 
-async def installed(cluster: Cluster) -> list[Category]:
+async def installed(cluster: Cluster, there: Sequence[Revision]) -> list[Category]:
     """Every revision, and what hangs on them."""
-    there = await revisions(cluster)
     if not there:
         nothing = _finding("tulle is installed", problem("TUL1108", NOWHERE, what="of tulle"))
         return [Category("installation", [nothing])]
-    webhooks = [*await cluster.listed(INJECTORS), *await cluster.listed(_VALIDATORS)]
-    return [*[await _revision(cluster, one, webhooks) for one in there], await _data_plane(cluster, there)]
+    webhooks = await _as_allowed(_webhooks(cluster))
+    data_plane = await _as_allowed(_data_plane(cluster, there))
+    if isinstance(data_plane, Problem):
+        data_plane = Category("data plane", [_finding("you may look at what proxies there are", data_plane, "warning")])
+    return [*[await _revision(cluster, one, webhooks) for one in there], data_plane]
 
 
-async def _revision(cluster: Cluster, one: Revision, webhooks: Sequence[Json]) -> Category:
+async def _as_allowed(look: Awaitable[T]) -> T | Problem:
+    """What is found, or that we may not look: a reader of some of it is told what that shows."""
+    try:
+        return await look
+    except Refused as refused:
+        if refused.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise
+        return problem("TUL1106", NOWHERE, verb="look", what=f"here: {refused.message}")
+
+
+async def _webhooks(cluster: Cluster) -> list[Json]:
+    return [*await cluster.listed(INJECTORS), *await cluster.listed(_VALIDATORS)]
+
+
+async def _revision(cluster: Cluster, one: Revision, webhooks: Sequence[Json] | Problem) -> Category:
     category = Category(f"revision {one.name} in {one.namespace}")
     have, want, is_done = progress(one.deployment)
     name = one.deployment["metadata"]["name"]
@@ -117,6 +143,9 @@ async def _revision(cluster: Cluster, one: Revision, webhooks: Sequence[Json]) -
             "" if one.version == VERSION else "`tulle upgrade` brings it here.",
         )
     )
+    if isinstance(webhooks, Problem):
+        category.checks.append(_finding("the API server trusts its webhooks", webhooks, "warning"))
+        return category
     own = [hook for hook in webhooks if is_ours(hook) and _label(hook, REVISION) == one.name]
     bare = [hook["metadata"]["name"] for hook in own if not _is_certified(hook)]
     sentence = f"the API server trusts its {len(own)} webhooks"

@@ -235,9 +235,9 @@ class ClusterConnection(Connection):
             )
         try:
             return self._through(proxy["namespace"], proxy["pod"], LOOKING_PORT, "GET", path, query=query)
-        except Refused as error:
-            refuse_kube(error)
         except (KubeError, OSError) as error:
+            if isinstance(error, Refused) and error.status != HTTPStatus.NOT_FOUND:
+                refuse_kube(error)
             refuse_with("TUL1133", Exit.UNREACHABLE, pod=proxy["id"], reason=_reason(error))
 
     def sidecars(self) -> tuple[Sidecar, ...]:

@@ -37,6 +37,7 @@ FIELD_OWNER = "tulle"
 """Field manager of what the control plane writes."""
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _ERRORS_FROM = HTTPStatus.BAD_REQUEST
 
 
@@ -225,7 +226,8 @@ def _unopened(path: str, status: int) -> Refused:
     """A WebSocket that was refused: the body with the API's own words is closed before anybody can read it."""
     kind, part = path.split("/")[-3], path.rpartition("/")[2]
     reason = responses.get(status, str(status))
-    return Refused("GET", path, status, reason, f"{reason}; it takes the rights get and create of {kind}/{part}")
+    rights = f"; it takes the rights get and create of {kind}/{part}"
+    return Refused("GET", path, status, reason, reason + (rights if status in _DENIED else ""))
 
 
 def _from_status(verb: str, path: str, code: int, content: bytes, after_s: float) -> Refused:
