@@ -16,12 +16,13 @@ from bench import (
     first_answer,
     kubernetes,
     page,
+    pod_cost,
     results,
     sidecar_memory,
 )
 from bench.building import CannotMeasureError
 
-_MODULES = (first_answer, control_plane, sidecar_memory, data_path, filter_cost, endurance, kubernetes)
+_MODULES = (first_answer, control_plane, sidecar_memory, data_path, filter_cost, endurance, kubernetes, pod_cost)
 MEASURED = {module.NAME: module for module in _MODULES}
 
 

@@ -34,14 +34,15 @@ def cpu_seconds(pid: int) -> float:
 
 def memory(pid: int) -> dict[str, float]:
     """MiB: resident now, resident at most, private (what the kernel would get back if it ended)."""
-    status = _kilobytes(Path(f"/proc/{pid}/status"))
-    rollup = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
+    status = kilobytes(Path(f"/proc/{pid}/status"))
+    rollup = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
     private = rollup["Private_Clean"] + rollup["Private_Dirty"]
     found = {"resident": status["VmRSS"], "most": status["VmHWM"], "private": private}
     return {name: round(value / 1024, 1) for name, value in found.items()}
 
 
-def _kilobytes(path: Path) -> dict[str, int]:
+def kilobytes(path: Path) -> dict[str, int]:
+    """Lines `Name: N kB` of a file of /proc."""
     lines = (line.split() for line in path.read_text().splitlines()[1:])
     return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
 

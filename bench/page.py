@@ -13,6 +13,7 @@ from bench import (
     filter_cost,
     first_answer,
     istiod,
+    pod_cost,
     promises,
     results,
     sidecar_memory,
@@ -21,7 +22,15 @@ from bench.machine import ROOT
 from bench.results import Row
 
 PAGE = ROOT / "docs" / "performance.md"
-NAMES = (first_answer.NAME, control_plane.NAME, sidecar_memory.NAME, data_path.NAME, filter_cost.NAME, endurance.NAME)
+NAMES = (
+    first_answer.NAME,
+    control_plane.NAME,
+    sidecar_memory.NAME,
+    data_path.NAME,
+    filter_cost.NAME,
+    endurance.NAME,
+    pod_cost.NAME,
+)
 _HEAD = """\
 # What tulle costs
 
@@ -44,6 +53,7 @@ def page(found: promises.Results) -> str:
         _data_path(found.get(data_path.NAME, ())),
         _pieces(found.get(filter_cost.NAME, ())),
         _endurance(found.get(endurance.NAME, ())),
+        _pods(found.get(pod_cost.NAME, ())),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -64,6 +74,19 @@ Bookinfo, nine pods behind sidecars and a gateway: from executing `tulle up` to 
 process; every hop of it mTLS. *seconds* is the middle of the rounds, *CPU* that of all processes of the mesh until then.
 
 {_table(first_answer.HEAD, map(first_answer.cells, rows))}{_where(rows[0])}"""
+
+
+def _pods(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    return f"""\
+## A pod in a real cluster
+
+The same small pods without and with a sidecar, on the nodes of `make cluster`: the first ten one after the other, then the rest at
+once. *ready*: from scheduled to ready, seen by a watch, the middle and the longest of the ten. *PSS*: the middle of the sidecars,
+and all replicas of the control plane together.
+
+{_table(pod_cost.HEAD, map(pod_cost.cells, rows))}{_where(rows[0])}"""
 
 
 def _control_plane(rows: Sequence[Row]) -> str:
