@@ -62,12 +62,13 @@ def main() -> int:
     if chosen.page:
         conformance_page.write()
         return 0
+    version = _version()
     found = cluster.attach(chosen.cluster) if chosen.cluster else cluster.up(Choice(name="conformance", images=IMAGES))
     failed: list[str] = []
     try:
         prepare(found)
         for name in [chosen.only] if chosen.only else RUNS:
-            failed += _run(found, name, chosen.run, is_kept=chosen.save and not chosen.run)
+            failed += _run(found, name, chosen.run, version, is_kept=chosen.save and not chosen.run)
     finally:
         if not chosen.cluster:
             cluster.down(found.name)
@@ -90,14 +91,13 @@ def prepare(found: Cluster) -> None:
     subprocess.run(tulle, check=True, env={**os.environ, "KUBECONFIG": str(found.kubeconfig)}, timeout=300)
 
 
-def _run(found: Cluster, name: str, tests: str, *, is_kept: bool) -> list[str]:
+def _run(found: Cluster, name: str, tests: str, version: str, *, is_kept: bool) -> list[str]:
     """One run of the suite: names of tests that failed, or of the run where the suite itself did."""
     run = RUNS[name]
     folder = REPORTS if is_kept else Path(os.environ.get("TMPDIR", "/tmp"))
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / f"gateway-api-{name}.yaml"
     report.unlink(missing_ok=True)
-    commit = _commit()
     words = {
         **run.subject,
         "conformance-profiles": run.profiles,
@@ -112,7 +112,7 @@ def _run(found: Cluster, name: str, tests: str, *, is_kept: bool) -> list[str]:
         "organization": "tulle",
         "project": "tulle",
         "url": "https://pypi.org/project/tulle",
-        "version": commit,
+        "version": version,
         "contact": "SECURITY.md",
     }
     line = [str(builds.built("conformance")), f"-test.timeout={LONGEST_S}s", "-test.v"]
@@ -128,7 +128,7 @@ def _run(found: Cluster, name: str, tests: str, *, is_kept: bool) -> list[str]:
     if report.exists():
         for row in conformance_page.counts(yaml.safe_load(report.read_text())):
             print(f"  {row}")
-        head = f"# {datetime.now(UTC):%Y-%m-%d}, commit {commit}: `make conformance`\n"
+        head = f"# {datetime.now(UTC):%Y-%m-%d}, commit {version}: `make conformance`\n"
         report.write_text(head + report.read_text())
     return failed
 
@@ -155,10 +155,14 @@ def _watched(line: list[str], log: Path, environment: dict[str, str]) -> int:
     return code
 
 
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
+def _version() -> str:
+    """The commit that is judged; `-changed` where what it consists of is not quite that."""
+    changed = _git("status", "--porcelain", "--", "src", "capture", "pyproject.toml")
+    return _git("rev-parse", "--short=12", "HEAD") + ("-changed" if changed else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tulle.dialects.gateway_api.features import NOT_CLAIMED
+from tulle.dialects.gateway_api.features import NOT_CLAIMED, TESTED_BY_US
 
 REPORTS = Path(__file__).resolve().parents[2] / "docs" / "conformance"
 PAGE = REPORTS / "README.md"
@@ -39,6 +39,7 @@ def _head(reports: dict[str, Report]) -> Iterator[str]:
     yield ""
     yield "Written by `make conformance`, which runs the official suite in a real Kubernetes of its own (`tests/cluster`)."
     yield "Nothing is skipped or exempted: every test of a Core feature runs, and every test of an Extended feature that is claimed."
+    yield f"Claimed, and tested by nothing in the suite: {', '.join(TESTED_BY_US)} (`tests/policies/test_gateway_retries_in_envoy.py`)."
     yield ""
     for name, report in sorted(reports.items()):
         found = report["implementation"]["version"]
