@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tulle.cli.apply_cluster import combined
+from tulle.cli.cluster_connection import Replica, Said
 from tulle.cli.cluster_logs import logs_of
 from tulle.cli.cluster_pods import (
     containers,
@@ -171,3 +173,39 @@ def test_a_secret_is_shown_without_its_values() -> None:
     }
     assert "c2VjcmV0" not in str(_shown(raw))
     assert _shown(raw)["metadata"] == {"name": "s", "annotations": {"mine": "1"}}
+
+
+def applied(**more: Any) -> Json:
+    made: Json = {
+        "revision": 3,
+        "milliseconds": 5,
+        "affected": 2,
+        "live": 2,
+        "refused": [],
+        "waiting": [],
+        "disconnected": [],
+    }
+    return made | {"problems": []} | more
+
+
+def test_an_apply_over_replicas_counts_each_proxy_once() -> None:
+    """Each calls those of the other disconnected."""
+    one = Said(Replica("one"), applied(affected=3, live=3, disconnected=["b.shop", "gone.shop"], milliseconds=9))
+    other = Said(
+        Replica("other"), applied(affected=1, live=0, waiting=["b.shop"], disconnected=["a.shop", "gone.shop"])
+    )
+    found = combined([one, other], [])
+    assert (found["affected"], found["live"], found["milliseconds"]) == (4, 3, 9)
+    assert (found["waiting"], found["disconnected"]) == (["b.shop"], ["gone.shop"])
+
+
+@pytest.mark.parametrize("is_unready", [True, False])
+def test_a_silent_replica_is_waited_for_if_a_proxy_may_be_at_it(is_unready: bool) -> None:
+    silent = [] if is_unready else [Said(Replica("other"), None, "timed out")]
+    unready = ["other: it is not ready"] if is_unready else []
+    whole = combined([Said(Replica("one"), applied()), *silent], unready)
+    assert (whole["waiting"], whole["disconnected"]) == ([], [])
+    found = combined([Said(Replica("one"), applied(disconnected=["b.shop"])), *silent], unready)
+    assert found["disconnected"] == []
+    (words,) = found["waiting"]
+    assert words.startswith("b.shop (perhaps connected to other: ")

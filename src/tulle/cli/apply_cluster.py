@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from tulle.cli.answers import verdict
-from tulle.cli.cluster_connection import ClusterConnection
+from tulle.cli.cluster_connection import ClusterConnection, Said
 from tulle.cli.kinds import slashed
 from tulle.cli.manifests import Document
 from tulle.cli.output import Exit, say
@@ -134,20 +134,28 @@ def _revisions(connection: ClusterConnection) -> list[int]:
 def _settled(
     connection: ClusterConnection, written: Sequence[Written], timeout_s: float, revisions: Sequence[int]
 ) -> dict[str, Any]:
-    """What the replicas say together: each speaks for the proxies that are connected to it. One that says nothing is waited for."""
+    """What the replicas say together."""
     bodies = [{"objects": list(written), "timeoutSeconds": timeout_s, "sinceRevision": one} for one in revisions]
     said = connection.each("/v1/apply", bodies, timeout_s + SLACK_S)
-    answers = [one.answer for one in said if not one.failure]
-    silent = [f"the proxies of the replica {one.replica.pod} ({one.failure})" for one in said if one.failure]
-    if not answers:
+    if all(one.failure for one in said):
         connection.nobody(said)
-    absent = [frozenset(one["disconnected"]) for one in answers]
+    return combined(said, connection.unready)
+
+
+def combined(said: Sequence[Said], unready: Sequence[str]) -> dict[str, Any]:
+    """One answer: each replica speaks for the proxies that are connected to it. Pure.
+
+    A replica that is silent, or not ready, matters if some proxy is connected to no other: that one is waited for.
+    """
+    answers = [one.answer for one in said if not one.failure]
+    silent = [*(f"{one.replica.pod}: {one.failure}" for one in said if one.failure), *unready]
+    absent = sorted(frozenset.intersection(*(frozenset(one["disconnected"]) for one in answers)))
+    lost = [f"{one} (perhaps connected to {'; '.join(silent)})" for one in absent] if silent else []
     return {
         **answers[0],
         "milliseconds": max(one["milliseconds"] for one in answers),
         **{word: sum(one[word] for one in answers) for word in ("affected", "live")},
         "refused": [part for one in answers for part in one["refused"]],
-        "waiting": [*(part for one in answers for part in one["waiting"]), *silent],
-        # Of a silent replica's proxies the others believe that they are not connected.
-        "disconnected": sorted(frozenset.intersection(*absent)) if not silent else [],
+        "waiting": [*(part for one in answers for part in one["waiting"]), *lost],
+        "disconnected": [] if lost else absent,
     }

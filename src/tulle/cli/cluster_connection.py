@@ -75,6 +75,8 @@ class ClusterConnection(Connection):
         self._silent: set[str] = set()
         self.access = self.api(self._opened())
         self._replicas: list[Replica] | None = None
+        self.unready: list[str] = []
+        """Replicas that run and are not ready, with why: what is connected to them is not known."""
 
     @property
     def cluster(self) -> "ClusterConnection":
@@ -122,9 +124,10 @@ class ClusterConnection(Connection):
         # A replica that stopped answering keeps the streams it has, and the API soon calls it not ready.
         running = [pod for pod in pods if pod["status"].get("phase") == "Running" and not is_ready(pod)]
         odd = [Said(Replica(pod["metadata"]["name"]), None, "it is not ready") for pod in running if _stays(pod)]
+        self.unready = [f"{one.replica.pod}: {one.failure}" for one in odd]
         if ready:
             self._tell(odd)
-        if not ready:
+        else:
             refuse_with("TUL1131", Exit.UNREACHABLE, namespace=self.namespace, count=len(pods))
         return ready
 
@@ -249,8 +252,9 @@ class ClusterConnection(Connection):
     def _asking(self, one: Mapping[str, Any]) -> Callable[[str, dict[str, str], float], pipe.Answer]:
         def ask(path: str, query: dict[str, str], timeout_s: float) -> pipe.Answer:
             place = (one["namespace"], one["name"], LOOKING_PORT)
+            limit_s = max(timeout_s, TIMEOUT_S)  # longer than on one machine: the way leads over the API and a kubelet
             try:
-                return self._through(*place, "GET", path, query=query, timeout_s=timeout_s)
+                return self._through(*place, "GET", path, query=query, timeout_s=limit_s)
             except KubeError as error:
                 raise ConnectionError(f"{error.problem().code} {error.problem().text}") from error
 
