@@ -6,7 +6,12 @@ Needs every dialect, so it stands beside them. Never refuses anything: order of 
 from collections.abc import Callable
 from typing import Final
 
-from tulle.dialects.analysis.gateway_api import listener_problems, listener_set_problems, route_problems
+from tulle.dialects.analysis.gateway_api import (
+    backend_policy_problems,
+    listener_problems,
+    listener_set_problems,
+    route_problems,
+)
 from tulle.dialects.analysis.gateways import gateway_problems
 from tulle.dialects.analysis.routes import destination_problems, route_set_problems
 from tulle.dialects.analysis.security import authorization_problems, peer_authentication_problems
@@ -27,6 +32,7 @@ _ANALYSES: Final[dict[tuple[str, str], Callable[[Database, ObjectKey], tuple[Pro
     ("security.istio.io", "AuthorizationPolicy"): authorization_problems,
     (GROUP, "Gateway"): listener_problems,
     (GROUP, "ListenerSet"): listener_set_problems,
+    (GROUP, "BackendTLSPolicy"): backend_policy_problems,
     **{(GROUP, kind): route_problems for kind in ROUTE_KINDS},
 }
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from tulle.dialects.analysis.gateways import printed
 from tulle.dialects.gateway_api.attaching import attachments
+from tulle.dialects.gateway_api.backend_tls import judge
 from tulle.dialects.gateway_api.gateways import gateway
-from tulle.dialects.gateway_api.listeners import gateway_listeners, parent_of
+from tulle.dialects.gateway_api.listeners import client_certificate, gateway_listeners, parent_of
 from tulle.dialects.gateway_api.route_sets import routed
 from tulle.dialects.kubernetes import workloads_selected
 from tulle.engine import Database, query
@@ -50,12 +51,29 @@ def route_problems(db: Database, key: ObjectKey) -> tuple[Problem, ...]:
     return tuple(found)
 
 
+@query
+def backend_policy_problems(db: Database, key: ObjectKey) -> tuple[Problem, ...]:
+    """A policy for backends that cannot be kept, or that another one stands before."""
+    found = judge(db, key)
+    origin = Origin(key, "spec.validation")
+    if found.refused is not None and found.refused.reason == "Conflicted":
+        return (problem("TUL0649", Origin(key, "spec.targetRefs"), reason=found.refused.message),)
+    if found.refused is not None:
+        return (problem("TUL0648", origin, reason=(found.unresolved or found.refused).message),)
+    if found.unresolved is not None:
+        return (problem("TUL0650", origin, reason=found.unresolved.message),)
+    return ()
+
+
 def _listeners(db: Database, parent: ObjectKey, key: ObjectKey) -> Iterator[Problem]:
     found = gateway(db, parent) if key == parent else None
     if found is not None:
         selected = workloads_selected(db, key.cluster, key.namespace, found.selector)
         if not selected:
             yield problem("TUL0721", Origin(key, "spec"), selector=printed(found.selector))
+        _, unshown = client_certificate(db, key)
+        if unshown is not None:
+            yield problem("TUL0651", Origin(key, "spec.tls.backend"), reason=unshown.message)
     for one in gateway_listeners(db, parent):
         wrong = one.refused or one.unresolved
         if one.holder == key and wrong is not None:
