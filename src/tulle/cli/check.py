@@ -22,7 +22,7 @@ from tulle.local.asking_now import ask_now
 from tulle.local.edge import is_free
 from tulle.local.envoys import binary
 from tulle.local.fabric.support import probe_support
-from tulle.local.places import Places, every_mesh, run_root, state_root
+from tulle.local.places import Places, every_mesh, run_root, state_root, the_mesh
 from tulle.local.refusals import RefusedError
 from tulle.local.unfenced import LOST
 
@@ -67,22 +67,26 @@ class Category:
 @click.option("-o", "--output", type=click.Choice(["table", "short", "json"]), default="table")
 @click.option("--pre", is_flag=True, help="Only what is needed before a mesh runs.")
 @click.option("--cluster", is_flag=True, help="Of a Kubernetes cluster, not of this machine.")
+@click.option("--mesh", metavar="NAME", help="Only this mesh; kube or kube:CONTEXT: of a cluster ($TULLE_MESH).")
 @reaching
-def check(output: str, pre: bool, cluster: bool, kubeconfig: Path | None, context: str | None) -> int:
+def check(
+    *, output: str, pre: bool, cluster: bool, mesh: str | None, kubeconfig: Path | None, context: str | None
+) -> int:
     """Say what this machine allows, what is isolated and what is not, and how running meshes are.
 
     With --cluster (and as `kubectl tulle check`): what a cluster allows, and how what is installed there is. Warnings do not change
     the exit code; an error makes it 1.
     """
-    if cluster or kubeconfig or context or in_cluster(None):
+    if cluster or kubeconfig or context or in_cluster(mesh):
         from tulle.cli.check_cluster import checked
 
-        context = context or mesh_word(None).partition(":")[2] or None
+        context = context or mesh_word(mesh).partition(":")[2] or None
         categories = checked(kubeconfig, context, is_before=pre)
     else:
         categories = [_machine(), _isolation(), _data_plane()]
         if not pre:
-            categories += [_mesh(mesh) for mesh in every_mesh()]
+            chosen = [one for one in every_mesh() if mesh in (None, one.name)]
+            categories += [_mesh(one) for one in (chosen if chosen or not mesh else [the_mesh(mesh)])]
     is_well = all(one.result != "error" for category in categories for one in category.checks)
     if output == "json":
         click.echo(json.dumps(_as_json(categories, is_well=is_well), indent=2, ensure_ascii=False))
