@@ -399,7 +399,7 @@ class ControlPlane:
         """Read these files now (or wait until these objects came), push, and wait for everybody it concerns."""
         started = monotonic()
         timeout_s = min(request.timeout_seconds, LONGEST_WAIT_S)
-        paths = _resolved(request.paths)
+        paths = [Path(path).resolve() for path in request.paths]
         if request.objects:
             paths = await self._come(request.objects, started + timeout_s)
         pushed = await self.reload(paths)
@@ -413,7 +413,7 @@ class ControlPlane:
             while not source.has_seen(key, one.version) and monotonic() < deadline:  # noqa: ASYNC110 - told by nobody
                 await asyncio.sleep(_LOOK_S)
         places = (source.locate(Origin(key)) for key in keys)
-        return _resolved([place.file for place in places if place is not None])
+        return [Path(place.file).resolve() for place in places if place is not None]
 
     async def settle(self, request: wire.SettleRequest) -> wire.Settled:
         """Read whatever changed, and wait until everybody has it."""
@@ -452,10 +452,6 @@ def _release(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "unpackaged"  # run from a source tree
-
-
-def _resolved(paths: Sequence[str]) -> list[Path]:
-    return [Path(path).resolve() for path in paths]
 
 
 def _write(path: Path, content: bytes) -> None:
