@@ -9,6 +9,7 @@ from typing import Any, Final
 from msgspec import inspect
 
 _ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_ANY: Final = {"x-kubernetes-preserve-unknown-fields": True}
 _SCALARS: Final[dict[type[inspect.Type], str]] = {
     inspect.StrType: "string",
     inspect.IntType: "integer",
@@ -26,7 +27,8 @@ def schema_of(struct: Any) -> dict[str, Any]:
 
 def _schema(kind: inspect.Type) -> dict[str, Any]:
     if isinstance(kind, inspect.Metadata):
-        return _schema(kind.type)
+        # what we take with a warning must reach us: a schema that says "string" would have the API server refuse it
+        return dict(_ANY) if (kind.extra or {}).get("lenient") else _schema(kind.type)
     if isinstance(kind, inspect.UnionType):
         return _union(kind)
     if isinstance(kind, inspect.StructType):
@@ -38,7 +40,7 @@ def _schema(kind: inspect.Type) -> dict[str, Any]:
     if isinstance(kind, inspect.LiteralType):
         return {"type": "string", "enum": sorted(kind.values)}
     if isinstance(kind, inspect.AnyType):
-        return {"x-kubernetes-preserve-unknown-fields": True}
+        return dict(_ANY)
     return _scalar(kind)
 
 
