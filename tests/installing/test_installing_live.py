@@ -230,6 +230,17 @@ def test_a_canary_and_its_tag(installed: Cluster) -> None:
     assert "Deployment tulle-system/tulled" in there
 
 
+def test_one_that_does_not_start_says_why(installed: Cluster) -> None:
+    """In the words of its last line, not only that the kubelet waits."""
+    odd = '--set=controlPlane.arguments=["--nonsense"]'
+    try:
+        _, refused = tulle(installed, "install", *LITTLE, "--revision=broken", odd, "--wait=25s", "--yes", code=75)
+        assert "TUL1109" in refused
+        assert "--nonsense" in refused, refused
+    finally:
+        tulle(installed, "uninstall", "--revision=broken", "--yes", "--force")
+
+
 OTHER = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition

@@ -118,9 +118,11 @@ def pod_trouble(pod: Mapping[str, Any]) -> str:
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting")
         if waiting and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            last = ((container.get("lastState") or {}).get("terminated") or {}).get("exitCode")
-            exited = f" (exit code {last})" if last is not None else ""
-            return f"container {container['name']}: {waiting['reason']}{exited} {waiting.get('message', '')}".strip()
+            last = (container.get("lastState") or {}).get("terminated") or {}
+            exited = f" (exit code {last['exitCode']})" if "exitCode" in last else ""
+            # what it said last, where it said anything, tells more than how long the kubelet waits
+            said = str(last.get("message") or "").strip().rpartition("\n")[2] or waiting.get("message", "")
+            return f"container {container['name']}: {waiting['reason']}{exited} {said}".strip()
         if container.get("restartCount", 0) >= _HOPELESS:
             return f"container {container['name']} was restarted {container['restartCount']} times"
     for condition in status.get("conditions") or ():

@@ -212,6 +212,7 @@ def _container() -> Node:
             {"name": "http-probes", "containerPort": PROBE_PORT, "protocol": "TCP"},
         ],
         "resources": Value("controlPlane.resources"),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "startupProbe": {**_probe("/ready"), "periodSeconds": 1, "failureThreshold": 120},
         "readinessProbe": {**_probe("/ready"), "periodSeconds": 3, "failureThreshold": 2},
         "livenessProbe": {**_probe("/live"), "periodSeconds": 10, "failureThreshold": 6},
