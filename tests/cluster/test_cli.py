@@ -84,6 +84,7 @@ def mesh(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     tools = tmp_path_factory.mktemp("tools")
     for name, line in (
         ("kubectl", f"exec {cluster.kubernetes} kubectl"),
+        ("kubectl_complete-tulle", f"exec {sys.executable} -c 'from tulle.cli import kubectl_complete as f; f()'"),
         ("kubectl-tulle", f"exec {sys.executable} -c 'from tulle.cli import kubectl; kubectl()'"),
     ):
         (tools / name).write_text(f'#!/bin/sh\n{line} "$@"\n')
@@ -246,6 +247,8 @@ def test_kubectl_has_the_plugin(mesh: Mesh) -> None:
     assert "kubectl exec" in refused.stderr
     usage = run(["kubectl", "tulle", "get", "--help"], environment)
     assert usage.stdout.startswith("Usage: kubectl tulle get ")
+    words = run(["kubectl", "__complete", "tulle", "proxy", ""], environment).stdout.splitlines()
+    assert [word.split("\t")[0] for word in words] == ["config", "log", "status", ":4"]
 
 
 # --- what is not for a cluster, and what goes wrong ------------------------------------------------------------------
