@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 from tulle.app.cluster.gateways import addresses_of
-from tulle.app.cluster.status import merged
+from tulle.app.cluster.status import _building, merged
 from tulle.dialects.gateway_api.names import CONTROLLER
 
 EARLY, LATE = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
@@ -41,6 +41,15 @@ def test_what_others_wrote_stays_and_what_we_no_longer_say_goes():
     assert [one["controllerName"] for one in found["parents"]] == [CONTROLLER, "other.example/c"]
     assert found["parents"][0]["conditions"][0]["lastTransitionTime"] == EARLY
     assert merged(found, {"conditions": [condition("Accepted")], "parents": [ours]}) == found, "written once"
+
+
+def test_what_is_attached_to_nothing_of_ours_is_cleared_once_and_others_are_left_alone():
+    theirs = {"parentRef": {"name": "a"}, "controllerName": "other.example/c", "conditions": []}
+    ours = {"parentRef": {"name": "b"}, "controllerName": CONTROLLER, "conditions": []}
+    build = _building({"parents": []})
+    assert build({"status": {"parents": [ours, theirs]}}) == {"parents": [theirs]}
+    assert build({"status": {"parents": [theirs]}}) is None
+    assert build({}) is None
 
 
 def test_a_load_balancer_without_address_has_none_and_other_services_their_own():

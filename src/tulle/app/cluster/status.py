@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tulle.dialects.analysis import problems_of
-from tulle.dialects.gateway_api.names import CONTROLLER
+from tulle.dialects.gateway_api.names import CONTROLLER, ROUTE_KINDS
 from tulle.dialects.gateway_api.schema import GROUP as GATEWAY_API
 from tulle.dialects.gateway_api.status import status_of
 from tulle.dialects.istio.kinds import KINDS as ISTIO_KINDS
@@ -32,6 +32,8 @@ _OURS = frozenset(
 """Conditions that are ours to take away."""
 _PARTS = {"listeners": "name", "parents": "parentRef", "ancestors": "ancestorRef"}
 """Lists of a status that have conditions of their own, and what tells their entries apart."""
+_ATTACHED = {**dict.fromkeys(ROUTE_KINDS, "parents"), "BackendTLSPolicy": "ancestors"}
+"""Kinds that say something of each thing they are attached to; where nothing is ours any more, what we said goes."""
 _LEVELS = {"error": "ERROR", "warning": "WARNING", "info": "INFO"}
 
 
@@ -127,6 +129,8 @@ class Statuses:
         try:
             if key.group == GATEWAY_API:
                 found = status_of(self._db, key)
+                if found is None and key.kind in _ATTACHED:
+                    return {_ATTACHED[key.kind]: []}
                 return dict(found) if found is not None else None
             return istio_status(self._db, key, self._source.problems_of(key), self._source.generation(key))
         except Exception:  # noqa: BLE001 - one object's status must not hide the others'
@@ -149,7 +153,14 @@ class Statuses:
 
 
 def _building(wanted: Json) -> Build:
-    return lambda whole: merged(whole.get("status") or {}, wanted)
+    def build(whole: Json) -> Json | None:
+        before = whole.get("status") or {}
+        parts = [one for part in _ATTACHED.values() for one in before.get(part) or ()]
+        if not any(wanted.values()) and not any(one.get("controllerName") == CONTROLLER for one in parts):
+            return None  # never was ours: others' objects are not touched
+        return merged(before, wanted)
+
+    return build
 
 
 def _print_of(wanted: Json) -> bytes:
