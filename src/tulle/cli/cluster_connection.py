@@ -234,7 +234,7 @@ class ClusterConnection(Connection):
                 Exit.USAGE,
                 command="proxy log",
                 instead="Annotate the pod template: `sidecar.istio.io/logLevel: debug` (or `componentLogLevel`), which restarts "
-                "its pods. Proxies of a cluster can be looked into, not changed.",
+                "its pods. Proxies of a cluster can be looked into, not changed",
             )
         try:
             return self._through(proxy["namespace"], proxy["pod"], LOOKING_PORT, "GET", path, query=query)

@@ -169,7 +169,7 @@ def only_here(mesh: str | None, command: str, instead: str) -> None:
     if in_cluster(mesh):
         from tulle.cli.reaching import refuse_with
 
-        refuse_with("TUL1134", Exit.USAGE, command=command, instead=instead)
+        refuse_with("TUL1134", Exit.USAGE, command=command, instead=instead.removesuffix("."))
 
 
 def the_namespace(mesh: str | None, namespace: str | None) -> str:
