@@ -55,7 +55,8 @@ def test_profiles(profile: str, has: list[str], lacks: list[str]) -> None:
 
 def test_gateway_only_leaves_namespaces_alone() -> None:
     hooks = by_name(profile="gateway-only")["MutatingWebhookConfiguration/tulle-injector-tulle-system"]["webhooks"]
-    assert [hook["name"] for hook in hooks] == ["revision.pod.injection.tulle.dev", "pod.injection.tulle.dev"]
+    words = ("revision.pod", "pod", "annotation")
+    assert [hook["name"] for hook in hooks] == [f"{word}.injection.tulle.dev" for word in words]
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,19 @@ def _client(path: str) -> Node:
     return {"service": service}
 
 
-def _injector(name: str, namespaces: tuple[Node, ...], pods: tuple[Node, ...]) -> dict[str, Node]:
+_ASKED_BY_ANNOTATION: Final = {
+    "name": "annotation",
+    "expression": (
+        f"has(object.metadata.annotations) && '{INJECT}' in object.metadata.annotations"
+        f" && object.metadata.annotations['{INJECT}'].matches('(?i)^(y|yes|true|on)$')"
+    ),
+}
+"""Selectors see labels only."""
+
+
+def _injector(
+    name: str, namespaces: tuple[Node, ...], pods: tuple[Node, ...], *conditions: dict[str, str]
+) -> dict[str, Node]:
     never = _is("kubernetes.io/metadata.name", "NotIn", Namespace(), Spread(Value("injectionWebhook.neverNamespaces")))
     return {
         "name": f"{name}.injection.tulle.dev",
@@ -62,7 +74,8 @@ def _injector(name: str, namespaces: tuple[Node, ...], pods: tuple[Node, ...]) -
             {
                 "name": "own-network",
                 "expression": "!has(object.spec.hostNetwork) || !object.spec.hostNetwork",
-            }
+            },
+            *conditions,
         ],
         "matchPolicy": "Equivalent",
         "failurePolicy": Value("injectionWebhook.failurePolicy"),
@@ -74,10 +87,16 @@ def _injector(name: str, namespaces: tuple[Node, ...], pods: tuple[Node, ...]) -
 
 
 def _for_the_unlabelled() -> tuple[Node, ...]:
-    """Istio's `istio-injection=enabled`, and pods that ask without naming a revision."""
+    """Istio's `istio-injection=enabled`, and pods that ask without naming a revision, by label or by (its older) annotation."""
     return (
         When((_BY_NAMESPACE,), _injector("namespace", (_is(NAMESPACE_INJECTION, "In", "enabled"),), (_NOT_REFUSED,))),
         _injector("pod", _NO_NAMESPACE_WORD, (_is(INJECT, "In", "true"), _is(REVISION, "DoesNotExist"))),
+        _injector(
+            "annotation",
+            _NO_NAMESPACE_WORD,
+            (_is(INJECT, "DoesNotExist"), _is(REVISION, "DoesNotExist")),
+            _ASKED_BY_ANNOTATION,
+        ),
     )
 
 
