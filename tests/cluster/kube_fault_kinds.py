@@ -301,7 +301,8 @@ def token_renewed(mesh: FaultCluster, window: Window) -> str:
     said = mesh.cluster.kubectl("logs", "-n", SYSTEM, "-l", "app=tulled", "--tail=-1", "--prefix", limit_s=30)
     ends = [line for line in said.splitlines() if "disconnected" in line and "token" in line]
     assert len(ends) >= len(ids), ends
-    return f"{len(ends)} streams ended with their tokens and came back with others: {_ends(name.partition(".")[0] for name in ids)}"
+    names = _ends(name.partition(".")[0] for name in ids)
+    return f"{len(ends)} streams ended with their tokens and came back with others, among them those of {names}"
 
 
 class Admitted:
