@@ -23,7 +23,7 @@ from tulle.injecting.settings import InjectionSettings, NamespaceFacts
 
 pytestmark = pytest.mark.envoy
 
-GRPC_HEALTH = Path(__file__).parent / "grpc_health.py"
+GRPC_HEALTH = Path(__file__).parent / "health_server.py"
 
 
 class Workload(BaseHTTPRequestHandler):
