@@ -43,7 +43,7 @@ cluster-test: $(READY) ## what make test leaves out of the cluster: install, inj
 	@$(BIN)/python -m pytest -q -m "cluster and not faults" tests/cluster tests/installing
 
 cluster-faults: $(READY) ## the same in a cluster of two nodes, kept in docs/faults.md (root; about half an hour); TULLE_FAULT_RATE=25
-	@TULLE_FAULT_PAGE=docs/faults.md $(BIN)/python -m pytest -m "cluster and faults" tests/cluster/test_faults.py -s -q
+	@TULLE_FAULT_PAGE=docs/faults.md $(BIN)/python -m pytest -m "cluster and faults" tests/cluster/test_cluster_faults.py -s -q
 
 conformance: $(READY) ## the official suite of the Gateway API in a cluster of its own (root; about 45 minutes); ARGS="--run TEST --cluster NAME"
 	@PYTHONPATH=tests/cluster $(BIN)/python tests/cluster/conformance.py $(or $(ARGS),--save)
