@@ -161,7 +161,7 @@ def _control_ended(how: str, log: Path) -> None:
 
 
 async def wait_ready(supervisor: Supervisor, tell: Callable[[int, int], None], patience: float) -> bool:
-    """Wait until every pod is ready (or ended well); False when patience ended or some pod cannot."""
+    """Wait until every pod is ready (or ended well), and every proxy knows; False when patience ended or some pod cannot."""
     deadline = time.monotonic() + patience
     before = (-1, -1)
     while time.monotonic() < deadline:
@@ -170,7 +170,7 @@ async def wait_ready(supervisor: Supervisor, tell: Callable[[int, int], None], p
         if (ready, len(pods)) != before:
             before = (ready, len(pods))
             tell(*before)
-        if pods and ready == len(pods):
+        if pods and ready == len(pods) and all(pod.is_live or not pod.is_ready for pod in pods):
             return True
         await asyncio.sleep(0.01)
     return False
