@@ -42,7 +42,8 @@ def cases(request: pytest.FixtureRequest) -> Cases:
 def installed(cluster: Cluster) -> Iterator[Cluster]:
     """A mesh in which a host without an entry is nowhere."""
     cluster.load("control-plane", "proxy", "capture", "bookinfo")
-    tulle(cluster, "install", *LITTLE, "--set=mesh.registryOnly=true", f"--wait={PATIENCE_S:.0f}s", "--yes")
+    settings = ("--set=mesh.registryOnly=true", "--set=mesh.accessLog=all")
+    tulle(cluster, "install", *LITTLE, *settings, f"--wait={PATIENCE_S:.0f}s", "--yes")
     try:
         yield cluster
     finally:
@@ -122,6 +123,7 @@ def pod(name: str, ns: str, words: list[str], volume: dict[str, Any], place: str
     container = {
         "name": "app",
         "image": IMAGE,
+        "securityContext": {"runAsUser": 0},
         "command": ["python", f"/programs/{words[0]}", *words[1:]],
         "volumeMounts": [MOUNTED, {"name": volume["name"], "mountPath": place}],
     }
