@@ -300,6 +300,7 @@ class ControlPlane:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.fleet.tick()
+            self.credentials.look_again()
             await self._look()
             if self._server_identity is not None:
                 self._server_identity.refresh()

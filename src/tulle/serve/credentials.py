@@ -6,7 +6,7 @@ where the clock enters.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from time import time
+from time import monotonic, time
 from typing import Protocol
 
 from tulle.identity.moves import (
@@ -30,6 +30,10 @@ from tulle.serve.vault import LEAF, ROOTS, Vault
 from tulle.xds.events import Acked
 from tulle.xds.names import TypeUrl
 
+_LONG_S = 0.001
+_REST = 20.0
+"""Times as long as a long look took: so long none follows, unless `look_again` is called."""
+
 
 class Delivery(Protocol):
     """Who brings secrets to proxies."""
@@ -50,6 +54,7 @@ class Credentials(Ears):
         self._timer: asyncio.TimerHandle | None = None
         self._working: asyncio.Handle | None = None
         self._acked_bundle = ""
+        self._rests_until = 0.0
         self.trusted_elsewhere: Callable[[str], int] = lambda _: 0
         """How many proxies, connected to other replicas, trust the bundle of this version; -1: there are some that do not."""
         self.runs: Callable[[Seat], bool] = lambda _: True
@@ -99,7 +104,8 @@ class Credentials(Ears):
         self._do(self._office.lead(is_leader=is_leader, now=time()))
 
     def look_again(self) -> None:
-        """Other replicas may have told more."""
+        """Call it every second: other replicas may have told more, and in a large fleet not every proxy's word is followed at once."""
+        self._rests_until = 0.0
         self._look_at_bundle()
 
     def trusting(self) -> tuple[str, int]:
@@ -154,10 +160,13 @@ class Credentials(Ears):
         self._look_at_bundle()
 
     def _look_at_bundle(self) -> None:
-        version = self._vault.bundle_version
-        if self._acked_bundle == version:
+        version, began = self._vault.bundle_version, monotonic()
+        if self._acked_bundle == version or began < self._rests_until:
             return
         lacking = [uid for uid, seat in self._fleet.seats.items() if self._is_awaited(uid, seat, version)]
+        # Every acknowledgement of every proxy comes here: thousands of pods are not walked for each.
+        if (took := monotonic() - began) > _LONG_S:
+            self._rests_until = began + _REST * took
         elsewhere = self.trusted_elsewhere(version)
         if elsewhere < 0 or len(lacking) > elsewhere or any(self._fleet.of_seat(uid) for uid in lacking):
             return

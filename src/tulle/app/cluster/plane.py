@@ -218,7 +218,6 @@ class ClusterPlane:
         """What the API must be asked for, again and again."""
         await self._tried("the CA's roots", self._settle_roots(plane))
         await self._tried("replicas", self._replicas.settle(*plane.credentials.trusting()))
-        plane.credentials.look_again()
         if self._webhook is not None and (pair := _pair(plane)) != self._shown:
             self._webhook.renew(pair)
             self._shown = pair
