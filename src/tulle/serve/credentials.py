@@ -163,7 +163,7 @@ class Credentials(Ears):
         version, began = self._vault.bundle_version, monotonic()
         if self._acked_bundle == version or began < self._rests_until:
             return
-        lacking = [uid for uid, seat in self._fleet.seats.items() if self._is_awaited(uid, seat, version)]
+        lacking = self.lacking_bundle
         # Every acknowledgement of every proxy comes here: thousands of pods are not walked for each.
         if (took := monotonic() - began) > _LONG_S:
             self._rests_until = began + _REST * took
