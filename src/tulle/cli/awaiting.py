@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tulle.cli.output import Exit
-from tulle.cli.reaching import Cluster, Json, refuse_with
+from tulle.cli.reaching import Cluster, refuse_with, true_conditions
 from tulle.cli.steps import Step
 from tulle.kube.discovery import Resource
 
@@ -41,7 +41,7 @@ async def established(cluster: Cluster, names: Sequence[str], seconds: float) ->
 
     async def served() -> bool:
         found = await cluster.listed(DEFINITIONS)
-        missing.difference_update(one["metadata"]["name"] for one in found if _has(one, "Established"))
+        missing.difference_update(one["metadata"]["name"] for one in found if "Established" in true_conditions(one))
         return not missing
 
     if not await until(served, seconds):
@@ -107,9 +107,8 @@ async def trouble(cluster: Cluster, namespace: str, name: str, kind: Resource = 
         reason = pod_trouble(pod)
         if reason:
             return f"{pod['metadata']['name']}: {reason}"
-    conditions = (found.get("status") or {}).get("conditions") or ()
-    bad = [one for one in conditions if one["type"] == "ReplicaFailure" and one["status"] == "True"]
-    return str(bad[0]["message"]) if bad else ""
+    failure = true_conditions(found).get("ReplicaFailure")
+    return str(failure["message"]) if failure else ""
 
 
 def pod_trouble(pod: Mapping[str, Any]) -> str:
@@ -129,8 +128,3 @@ def pod_trouble(pod: Mapping[str, Any]) -> str:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"not scheduled: {condition.get('message', '')}"
     return ""
-
-
-def _has(one: Json, condition: str) -> bool:
-    conditions = (one.get("status") or {}).get("conditions") or ()
-    return any(item["type"] == condition and item["status"] == "True" for item in conditions)

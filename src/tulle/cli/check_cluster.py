@@ -22,7 +22,7 @@ from tulle.cli.judging import (
     other_kinds,
     too_old,
 )
-from tulle.cli.reaching import Cluster, Json, in_cluster
+from tulle.cli.reaching import Cluster, Json, in_cluster, true_conditions
 from tulle.installing.installation import NAMESPACE, Request, objects
 from tulle.installing.naming import INSTALL, REVISION
 from tulle.installing.release import VERSION
@@ -206,6 +206,5 @@ async def _data_plane(cluster: Cluster, there: Sequence[Revision]) -> Category:
 
 
 def _is_ready(pod: Json) -> bool:
-    status = pod.get("status") or {}
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
-    return ready or status.get("phase") in ("Succeeded", "Failed")
+    phase = (pod.get("status") or {}).get("phase")
+    return "Ready" in true_conditions(pod) or phase in ("Succeeded", "Failed")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from tulle.cli.connection import KUBE, TIMEOUT_S, Connection, mesh_word
 from tulle.cli.output import Exit, Finding, refuse, report
-from tulle.cli.reaching import Cluster, exit_of, refuse_with
+from tulle.cli.reaching import Cluster, exit_of, refuse_with, true_conditions
 from tulle.compile.envoy.cluster_bootstrap import LOOKING_PORT
 from tulle.kube.access import Access
 from tulle.kube.errors import KubeError, Refused, Unreachable
@@ -328,8 +328,7 @@ def _stays(pod: Mapping[str, Any]) -> bool:
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether a pod serves."""
-    conditions = pod["status"].get("conditions") or ()
-    return _stays(pod) and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return _stays(pod) and "Ready" in true_conditions(pod)
 
 
 def _proxies(answers: Sequence[Any]) -> Any:

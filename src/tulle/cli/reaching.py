@@ -146,6 +146,12 @@ def _content(one: Mapping[str, Any]) -> Json:
     return {**one, "metadata": {**meta, "generation": 0}, "status": None}
 
 
+def true_conditions(one: Mapping[str, Any]) -> dict[str, Json]:
+    """The conditions in an object's status that are True, by type."""
+    conditions = (one.get("status") or {}).get("conditions") or ()
+    return {condition["type"]: condition for condition in conditions if condition["status"] == "True"}
+
+
 async def together(works: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     """The answers of many questions, a dozen at a time, in order."""
     gate = asyncio.Semaphore(_AT_ONCE)
