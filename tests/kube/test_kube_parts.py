@@ -4,7 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tulle.kube.discovery import Resource, chosen, table_of
+from tulle.kube.errors import Refused
 from tulle.kube.writing import Bucket
 
 
@@ -46,6 +49,13 @@ def test_paths() -> None:
     assert pods.path() == "/api/v1/pods"
     assert routes.path("a", "b", "status") == "/apis/networking.istio.io/v1/namespaces/a/virtualservices/b/status"
     assert namespaces.path("ignored", "a") == "/api/v1/namespaces/a"
+
+
+@pytest.mark.parametrize(("status", "is_denied"), [(401, True), (403, True), (404, False), (500, False)])
+def test_a_refusal_says_whether_a_right_is_missing(status: int, *, is_denied: bool) -> None:
+    refused = Refused("GET", "/api/v1/pods", status, "", "no")
+    assert refused.is_denied is is_denied
+    assert (refused.problem().code == "TUL1003") is is_denied
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:

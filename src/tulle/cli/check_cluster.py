@@ -6,7 +6,6 @@ Reads only. The words come from the catalogue; `judging` knows what speaks again
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -113,7 +112,7 @@ async def _as_allowed(look: Awaitable[T]) -> T | Problem:
     try:
         return await look
     except Refused as refused:
-        if refused.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if not refused.is_denied:
             raise
         return problem("TUL1106", NOWHERE, verb="look", what=f"here: {refused.message}")
 

@@ -39,7 +39,7 @@ async def _listed(connection: ClusterConnection) -> tuple[list[Json], list[str]]
         try:
             return await cluster.listed(resource)
         except Refused as refused:
-            if refused.problem().code != "TUL1003":
+            if not refused.is_denied:
                 raise
             return resource.kind
 

@@ -6,7 +6,6 @@ Reads only; findings are problems of the catalogue. Used before an install and b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from http import HTTPStatus
 from typing import Final
 
 from tulle.cli.installations import INJECTORS, Revision, is_ours, revisions
@@ -46,7 +45,7 @@ async def as_far_as_allowed(source: AsyncIterator[Problem]) -> AsyncIterator[Pro
         async for found in source:
             yield found
     except Refused as refused:
-        if refused.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if not refused.is_denied:
             raise
         yield problem("TUL1106", NOWHERE, verb="look", what=f"here: {refused.message}")
 

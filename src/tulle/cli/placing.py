@@ -145,7 +145,7 @@ def _component(one: Json) -> str:
 
 def _refused(one: Json, refused: Refused) -> NoReturn:
     what = f"{one['kind']} {one['metadata']['name']}"
-    if refused.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if refused.is_denied:
         refuse_with("TUL1106", Exit.FORBIDDEN, verb="apply", what=f"{what}: {refused.message}")
     refuse_with("TUL1112", what=what, reason=refused.message or refused.reason)
 

@@ -181,7 +181,7 @@ def in_cluster(kubeconfig: Path | None, context: str | None, work: Callable[[Clu
 
 def exit_of(error: KubeError) -> Exit:
     """The exit code of what went wrong with the API."""
-    if error.problem().code == "TUL1003":
+    if isinstance(error, Refused) and error.is_denied:
         return Exit.FORBIDDEN
     return Exit.UNREACHABLE if isinstance(error, NoCluster | Unreachable) else Exit.FAILED
 

@@ -37,7 +37,6 @@ FIELD_OWNER = "tulle"
 """Field manager of what the control plane writes."""
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
-_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _ERRORS_FROM = HTTPStatus.BAD_REQUEST
 
 
@@ -224,10 +223,12 @@ def _refusal(verb: str, path: str, response: httpx2.Response, content: bytes) ->
 
 def _unopened(path: str, status: int) -> Refused:
     """A WebSocket that was refused: the body with the API's own words is closed before anybody can read it."""
-    kind, part = path.split("/")[-3], path.rpartition("/")[2]
     reason = responses.get(status, str(status))
-    rights = f"; it takes the rights get and create of {kind}/{part}"
-    return Refused("GET", path, status, reason, reason + (rights if status in _DENIED else ""))
+    refused = Refused("GET", path, status, reason, reason)
+    if not refused.is_denied:
+        return refused
+    kind, part = path.split("/")[-3], path.rpartition("/")[2]
+    return Refused("GET", path, status, reason, f"{reason}; it takes the rights get and create of {kind}/{part}")
 
 
 def _from_status(verb: str, path: str, code: int, content: bytes, after_s: float) -> Refused:

@@ -3,9 +3,11 @@
 No I/O. Reasons are what the API server said (metav1.Status) or what the network said; they never hold a token.
 """
 
+from http import HTTPStatus
+
 from tulle.model.problems import NOWHERE, Problem, problem
 
-_DENIED = frozenset((401, 403))
+_DENIED = frozenset((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
 
 
 class KubeError(Exception):
@@ -47,12 +49,17 @@ class Refused(KubeError):  # noqa: N818 - as above
     def __init__(
         self, verb: str, path: str, status: int, reason: str, message: str, *, retry_after_s: float = 0.0
     ) -> None:
-        code = "TUL1003" if status in _DENIED else "TUL1004"
+        self.status = status
+        code = "TUL1003" if self.is_denied else "TUL1004"
         text = message or reason or str(status)
         super().__init__(problem(code, NOWHERE, verb=verb, path=path, status=status, reason=text[:400]))
-        self.status = status
         self.reason = reason
         """The API's word, such as `Conflict`, `Expired`, `AlreadyExists`."""
         self.message = message
         self.retry_after_s = retry_after_s
         """How long the server asks us to wait; 0: it did not say."""
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether we lack the right, or were not recognised."""
+        return self.status in _DENIED

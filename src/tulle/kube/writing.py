@@ -29,8 +29,6 @@ AGAIN_S = (0.5, 30.0)
 REQUEST_S = 10.0
 _EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 _GONE, _CONFLICT, _BUSY, _FAULT = 404, 409, 429, 500
-_LATER = frozenset((401, 403, _CONFLICT, _BUSY))
-"""A right may be granted, a rival may be done."""
 NOTE_MOST = 1024
 """Characters of an Event's note."""
 
@@ -218,7 +216,8 @@ class Writer:
         except Refused as refused:
             if refused.status < _FAULT and refused.status not in (_BUSY, _CONFLICT, _GONE) and not wish.failures:
                 self._on_refused(wish.ref, refused)
-            if refused.status >= _FAULT or refused.status in _LATER:
+            # A right may be granted, a rival may be done.
+            if refused.status >= _FAULT or refused.is_denied or refused.status in (_CONFLICT, _BUSY):
                 self._later(wish, refused.retry_after_s)
                 return
         except (Unreachable, TimeoutError):
