@@ -51,10 +51,13 @@ def test_paths() -> None:
     assert namespaces.path("ignored", "a") == "/api/v1/namespaces/a"
 
 
-@pytest.mark.parametrize(("status", "is_denied"), [(401, True), (403, True), (404, False), (500, False)])
-def test_a_refusal_says_whether_a_right_is_missing(status: int, *, is_denied: bool) -> None:
+@pytest.mark.parametrize(
+    ("status", "is_denied", "is_absent"),
+    [(401, True, False), (403, True, False), (404, False, True), (500, False, False)],
+)
+def test_a_refusal_says_what_is_missing(status: int, *, is_denied: bool, is_absent: bool) -> None:
     refused = Refused("GET", "/api/v1/pods", status, "", "no")
-    assert refused.is_denied is is_denied
+    assert (refused.is_denied, refused.is_absent) == (is_denied, is_absent)
     assert (refused.problem().code == "TUL1003") is is_denied
 
 

@@ -4,7 +4,6 @@ The rights are the user's own. What was written is known by its resourceVersion,
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 import click
@@ -101,7 +100,7 @@ async def _deleted(cluster: Cluster, key: ObjectKey, *, dry_run: bool) -> Writte
         try:
             await cluster.access.send("DELETE", resource.path(key.namespace, key.name))
         except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND:
+            if not refused.is_absent:
                 raise
     click.echo(f"{slashed(key)} deleted{' (dry run)' if dry_run else ''}")
     return _written(key, "")

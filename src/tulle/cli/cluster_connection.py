@@ -216,7 +216,7 @@ class ClusterConnection(Connection):
         try:
             return self._through(self.namespace, replica.pod, ADMIN_PORT, method, path, timeout_s=timeout_s, **more)
         except Refused as error:
-            if error.status == HTTPStatus.NOT_FOUND:
+            if error.is_absent:
                 raise ConnectionError("the pod is gone") from error
             refuse_kube(error)
         except KubeError as error:
@@ -239,7 +239,7 @@ class ClusterConnection(Connection):
         try:
             return self._through(proxy["namespace"], proxy["pod"], LOOKING_PORT, "GET", path, query=query)
         except (KubeError, OSError) as error:
-            if isinstance(error, Refused) and error.status != HTTPStatus.NOT_FOUND:
+            if isinstance(error, Refused) and not error.is_absent:
                 refuse_kube(error)
             refuse_with("TUL1133", Exit.UNREACHABLE, pod=proxy["id"], reason=_reason(error))
 

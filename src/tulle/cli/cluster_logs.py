@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import click
@@ -128,7 +127,7 @@ async def _one(connection: ClusterConnection, log: Log, wish: Wish, name: str, w
             if rest:
                 _print(wish.worded(rest), name, width)
     except Refused as error:
-        if error.status == HTTPStatus.NOT_FOUND:
+        if error.is_absent:
             return None  # the pod ended between the list and now
         return error
     except KubeError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Final, NamedTuple, NoReturn
 
 from tulle.cli.awaiting import DAEMON_SETS, DEPLOYMENTS, established, rolled_out
@@ -109,7 +108,7 @@ class Placing:
         try:
             word = await self._cluster.applied(one, dry_run=self._is_dry)
         except Refused as refused:
-            if self._is_dry and refused.status == HTTPStatus.NOT_FOUND:
+            if self._is_dry and refused.is_absent:
                 word = "created"  # its namespace or kind would be made before
             else:
                 _refused(one, refused)

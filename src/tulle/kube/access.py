@@ -151,7 +151,7 @@ class Access:
         try:
             return await self.get(path)
         except Refused as refused:
-            if refused.status == HTTPStatus.NOT_FOUND:
+            if refused.is_absent:
                 return None
             raise
 

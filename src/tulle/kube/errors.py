@@ -63,3 +63,8 @@ class Refused(KubeError):  # noqa: N818 - as above
     def is_denied(self) -> bool:
         """Whether we lack the right, or were not recognised."""
         return self.status in _DENIED
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no such object, or no such kind."""
+        return self.status == HTTPStatus.NOT_FOUND

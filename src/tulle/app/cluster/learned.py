@@ -31,7 +31,6 @@ REFRESHED_S = 24 * 3600.0
 _START_S = 10.0
 _AGAIN_S = 10.0
 _MERGE = "application/merge-patch+json"
-_NOT_FOUND = 404
 
 
 class _Meta(Struct, rename="camel"):
@@ -125,7 +124,7 @@ class SharedMemory:
             body = msgspec.json.encode({"spec": {"workload": workload, "names": changes}})
             await self._access.send("PATCH", path, body=body, content_type=_MERGE)
         except Refused as refused:
-            if refused.status != _NOT_FOUND:
+            if not refused.is_absent:
                 raise
             if names:
                 await self._create(name, LearnedNamesSpec(workload, names))
