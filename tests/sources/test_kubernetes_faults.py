@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from tulle.kube import reflector
 from tulle.kube.discovery import Resource
-from tulle.kube.reflector import Selection
-from tulle.sources import kubernetes
+from tulle.kube.reflector import Reflector, Selection
 from tulle.sources.kubernetes import KubernetesSource, _Followed
 
 
-class Breaks:
+class Breaks(Reflector):
     """Follows, but for its first turn."""
 
     def __init__(self) -> None:
@@ -31,15 +31,15 @@ class Nowhere:
 
 
 async def test_a_kind_that_we_failed_to_follow_is_followed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes, "AGAIN_S", 0.01)
+    monkeypatch.setattr(reflector, "AGAIN_S", 0.01)
     nowhere: Any = Nowhere()
     source = KubernetesSource(nowhere, [])
     followed = _Followed(("", "Pod"), Resource("", "v1", "pods", "Pod"), Selection())
     source._followed[followed.kind, followed.selection] = followed
-    reflector: Any = Breaks()
-    task = asyncio.create_task(source._kept(followed, reflector))
+    breaks = Breaks()
+    task = source._kept(followed, breaks)
     async with asyncio.timeout(10):
-        await reflector.is_following.wait()
+        await breaks.is_following.wait()
     task.cancel()
     (reported,) = source.reported
     assert reported.problem.code == "TUL1005"

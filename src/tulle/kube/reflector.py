@@ -1,7 +1,7 @@
 """One kind, followed: performs the actions of `following.step`, and delivers what is there and what changed.
 
 Adapter. Knows no kinds: the caller decodes objects, as cheaply as it likes, and is told keys that are gone. Holds keys only, never
-objects. Its task lives until it is cancelled: no answer of the API ends it.
+objects. Its task lives until it is cancelled: no answer of the API ends it, and no fault of ours ends `keep`.
 """
 
 import asyncio
@@ -40,6 +40,8 @@ PAGE = 500
 """Objects in a page of a list (kubectl's number)."""
 WATCH_S = (300, 600)
 """A watch is opened anew after a time between these, so that connections spread over API servers."""
+AGAIN_S = 5.0
+"""A kind that we failed to follow, by a fault of our own, is followed again after this."""
 MAX_LINE_BYTES = 32 * 1024 * 1024
 """etcd takes objects of 1.5 MiB; anything this long is not one."""
 
@@ -135,7 +137,7 @@ _LIST = msgspec.json.Decoder(_List)
 
 
 class Reflector:
-    """Follows one selection of one kind while `run` runs."""
+    """Follows one selection of one kind while `run` or `keep` runs."""
 
     def __init__(
         self,
@@ -174,6 +176,15 @@ class Reflector:
                     task = self._local(actions)
                     if task is not None:
                         break
+
+    async def keep(self, on_fault: Callable[[Exception], None]) -> None:
+        """`run` again and again until cancelled; `on_fault` is told what we did wrong ourselves."""
+        while True:
+            try:
+                await self.run()
+            except Exception as error:  # noqa: BLE001 - a fault of ours on one object must not end the watch of its kind
+                on_fault(error)
+                await asyncio.sleep(AGAIN_S)
 
     @property
     def known(self) -> frozenset[Name]:

@@ -38,8 +38,6 @@ POLL_S = 3.0
 """How often discovery is asked; nearly always answered `304`."""
 UNSERVED_S = 30.0
 """A kind is gone once discovery has not named it for this long: an API server that starts may name it late."""
-AGAIN_S = 5.0
-"""A kind that we failed to follow, by a fault of our own, is followed again after this."""
 NAMESPACE = ("", "Namespace")
 BY_PLACE = frozenset((("", "Secret"), ("", "ConfigMap")))
 """Followed only where `follow` says so."""
@@ -268,16 +266,14 @@ class KubernetesSource:
             known=known,
         )
         self._followed[name, selection] = followed
-        followed.task = asyncio.create_task(self._kept(followed, followed.reflector))
+        followed.task = self._kept(followed, followed.reflector)
         self._settled.clear()
 
-    async def _kept(self, followed: _Followed, reflector: Reflector) -> None:
-        while True:
-            try:
-                await reflector.run()
-            except Exception as error:  # noqa: BLE001 - a fault of ours on one object must not end the watch of its kind
-                self._on_trouble(Trouble(Failure.BROKEN, KubeError(_our_fault(followed, error))), followed)
-                await asyncio.sleep(AGAIN_S)
+    def _kept(self, followed: _Followed, reflector: Reflector) -> asyncio.Task[None]:
+        def on_fault(error: Exception) -> None:
+            self._on_trouble(Trouble(Failure.BROKEN, KubeError(_our_fault(followed, error))), followed)
+
+        return asyncio.create_task(reflector.keep(on_fault))
 
     def _stop(self, followed: _Followed) -> None:
         del self._followed[followed.kind, followed.selection]
@@ -402,7 +398,7 @@ class KubernetesSource:
         assert followed.reflector is not None
         followed.task.cancel()
         followed.passed_over.clear()
-        followed.task = asyncio.create_task(self._kept(followed, followed.reflector))
+        followed.task = self._kept(followed, followed.reflector)
 
     # --- problems ----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,6 @@ MOST_AT_ONCE = 20
 REFRESHED_S = 24 * 3600.0
 """A name that is asked for all the time is written again this often."""
 _START_S = 10.0
-_AGAIN_S = 10.0
 _MERGE = "application/merge-patch+json"
 
 
@@ -58,7 +57,9 @@ class SharedMemory:
 
     async def start(self) -> None:
         """Follow the objects; wait until they were read, but not for long: a mesh without this memory is slower, not broken."""
-        self._task = asyncio.create_task(self._follow())
+        selection = Selection(namespace=self._namespace)
+        reflector = Reflector(self._access, RESOURCE, _decoded, self._take, self._on_trouble, selection=selection)
+        self._task = asyncio.create_task(reflector.keep(_on_fault))
         try:
             async with asyncio.timeout(_START_S):
                 await self._is_read.wait()
@@ -70,16 +71,6 @@ class SharedMemory:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _follow(self) -> None:
-        selection = Selection(namespace=self._namespace)
-        reflector = Reflector(self._access, RESOURCE, _decoded, self._take, self._on_trouble, selection=selection)
-        while True:
-            try:
-                await reflector.run()
-            except Exception:  # noqa: BLE001 - a fault of ours on one object must not end the watch
-                logs.LOGGER.exception("what workloads call is not followed")
-                await asyncio.sleep(_AGAIN_S)
 
     def read(self) -> Kept:
         """As Memory."""
@@ -172,6 +163,10 @@ def name_of(workload: str) -> str:
     found = re.search(r"/ns/([^/ ]+)/sa/([^/ ]+)", workload)
     words = ".".join(found.groups())[:200] if found else "workload"
     return f"{words}-{hashlib.sha256(workload.encode()).hexdigest()[:10]}"
+
+
+def _on_fault(fault: Exception) -> None:
+    logs.LOGGER.error("what workloads call is not followed", exc_info=fault)
 
 
 def _decoded(raw: Raw) -> Item:
