@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tulle.app.cluster.duties import CONFIG_MAPS, TrustRoots
+from tulle.app.cluster.duties import TrustRoots
 from tulle.installing.naming import TRUST_ROOT
+from tulle.kube.resources import CONFIG_MAPS
 
 
 class Wishes:

@@ -15,12 +15,12 @@ from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
 from tulle.kube.errors import KubeError, Unreachable
 from tulle.kube.leases import Leadership, Timing
+from tulle.kube.resources import CONFIG_MAPS
 from tulle.kube.reviewing import Reviewer, TokenRefused
 from tulle.kube.writing import Ref, Writer, delete_labelled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
-CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")
 QUICK = Timing(lease_s=8, renew_by_s=6.0, retry_s=0.3)
 

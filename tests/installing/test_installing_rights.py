@@ -8,7 +8,7 @@ from tulle.app.cluster import duties, gateways, learned
 from tulle.dialects.gateway_api.kinds import KINDS as GATEWAY_API
 from tulle.installing import kinds
 from tulle.installing.installation import Request, objects
-from tulle.installing.naming import AUTHORITY, CONFIG_MAPS, SECRETS, TRUST_ROOT
+from tulle.installing.naming import AUTHORITY, CONFIG_MAPS_RIGHT, SECRETS_RIGHT, TRUST_ROOT
 from tulle.installing.rights import READ, RIGHTS, Right, Where, described
 from tulle.installing.values import values_of
 from tulle.kube.leases import LEASES
@@ -63,7 +63,7 @@ def test_a_named_config_map_opens_no_secret() -> None:
     made = {
         one["metadata"]["name"]: one for one in objects(Request(values_of("minimal"))) if one["kind"] == "ClusterRole"
     }
-    for role, kind in ((SECRETS, "secrets"), (CONFIG_MAPS, "configmaps")):
+    for role, kind in ((SECRETS_RIGHT, "secrets"), (CONFIG_MAPS_RIGHT, "configmaps")):
         (found,) = [one for name, one in made.items() if name.startswith(role)]
         assert found["rules"] == [{"apiGroups": [""], "resources": [kind], "verbs": list(READ)}]
 

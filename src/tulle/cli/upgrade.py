@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -17,9 +16,7 @@ from tulle.cli.steps import Steps
 from tulle.installing.naming import DEFAULT, SETTINGS
 from tulle.installing.release import VERSION
 from tulle.installing.values import laid
-from tulle.kube.discovery import Resource
-
-_CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
+from tulle.kube.resources import CONFIG_MAPS
 
 
 @click.command()
@@ -50,7 +47,7 @@ def upgrade(
     async def work(cluster: Cluster) -> int:
         before = await installed(cluster, choice.revision, choice.namespace)
         name = f"{SETTINGS}-{choice.revision}" if choice.revision else SETTINGS
-        noted = chosen_of(await cluster.read(_CONFIG_MAPS, name, before.namespace))
+        noted = chosen_of(await cluster.read(CONFIG_MAPS, name, before.namespace))
         profile, overlay = noted or (choice.profile, {})
         taken = choice._replace(profile=choice.profile if is_named else profile, namespace=before.namespace)
         overlay = laid(overlay, choice.overlay())

@@ -13,10 +13,10 @@ from tulle.installing.blueprint import Each, Item, Namespace, Node, Text, Value,
 from tulle.installing.kinds import LEARNED_NAMES, OWN_GROUP, gateway_api, groups
 from tulle.installing.naming import (
     AUTHORITY,
-    CONFIG_MAPS,
+    CONFIG_MAPS_RIGHT,
     CONTROL_PLANE,
     INJECTOR,
-    SECRETS,
+    SECRETS_RIGHT,
     TRUST_ROOT,
     VALIDATOR,
     labels,
@@ -59,10 +59,10 @@ class Right(Struct, frozen=True):
 
 _GATEWAYS: Final = (Value("gatewayController.enabled"),)
 _DEPLOYING: Final = (Value("gatewayController.enabled"), Value("gatewayController.manageDeployments"))
-_SECRETS_ROLE: Final = wide(SECRETS)
-_SECRETS_BINDING: Final = revised(SECRETS)
-_MAPS_ROLE: Final = wide(CONFIG_MAPS)
-_MAPS_BINDING: Final = revised(CONFIG_MAPS)
+_SECRETS_ROLE: Final = wide(SECRETS_RIGHT)
+_SECRETS_BINDING: Final = revised(SECRETS_RIGHT)
+_MAPS_ROLE: Final = wide(CONFIG_MAPS_RIGHT)
+_MAPS_BINDING: Final = revised(CONFIG_MAPS_RIGHT)
 
 _READING: Final = (
     Right("", ("namespaces",), READ, "labels of namespaces say what is in the mesh; trust roots are written into them"),

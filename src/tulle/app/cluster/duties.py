@@ -22,10 +22,10 @@ from tulle.installing.naming import (
 )
 from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
+from tulle.kube.resources import CONFIG_MAPS
 from tulle.kube.writing import Writer
 
 ROOT_FILE = "root-cert.pem"
-CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 OURS: Mapping[str, str] = {
     "app.kubernetes.io/managed-by": "tulle",
     "app.kubernetes.io/part-of": "tulle",
@@ -70,7 +70,7 @@ class PlaceRights:
     """Our right to read a kind in a namespace: bound while there is a reason, taken back when there is none."""
 
     def __init__(self, writer: Writer, names: Names, role: str) -> None:
-        """`role`: naming.SECRETS or naming.CONFIG_MAPS."""
+        """`role`: naming.SECRETS_RIGHT or naming.CONFIG_MAPS_RIGHT."""
         self._writer = writer
         self._names = names
         self._role = role

@@ -27,7 +27,7 @@ from tulle.dialects.inputs import by_kind, objects
 from tulle.dialects.kubernetes import workload
 from tulle.identity.errors import IdentityError
 from tulle.identity.store import RootStore, utc
-from tulle.installing.naming import CONFIG_MAPS, CONTROL_PLANE, LEADER, SECRETS
+from tulle.installing.naming import CONFIG_MAPS_RIGHT, CONTROL_PLANE, LEADER, SECRETS_RIGHT
 from tulle.kube.access import Access
 from tulle.kube.errors import KubeError
 from tulle.kube.leases import Leadership
@@ -80,8 +80,8 @@ class ClusterPlane:
         self._webhook: Webhook | None = None
         self._shown: KeyPair | None = None
         self._webhook_trust = WebhookTrust(access, names, replica.injection.tags)
-        self._secret_rights = PlaceRights(self._writer, names, SECRETS)
-        self._map_rights = PlaceRights(self._writer, names, CONFIG_MAPS)
+        self._secret_rights = PlaceRights(self._writer, names, SECRETS_RIGHT)
+        self._map_rights = PlaceRights(self._writer, names, CONFIG_MAPS_RIGHT)
         self._statuses: Statuses | None = None
         self._told_at = -1
         self._plane: ControlPlane | None = None
