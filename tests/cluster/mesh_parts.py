@@ -4,7 +4,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -45,6 +46,24 @@ def tulle(cluster: Cluster, *words: str, code: int = 0, text: str | None = None)
     )
     assert done.returncode == code, f"tulle {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done
+
+
+@contextmanager
+def mesh_in(
+    cluster: Cluster, *settings: str, images: tuple[str, ...] = ("test",), spaces: Collection[str] = ()
+) -> Iterator[str]:
+    """A mesh, installed with these settings and ready while this is open; gives what `tulle install` said of its steps.
+
+    `images`: loaded beside the mesh's own. `spaces`: namespaces that are deleted before the mesh is.
+    """
+    cluster.load("control-plane", "proxy", "capture", *images)
+    said = tulle(cluster, "install", *settings, f"--wait={PATIENCE_S:.0f}s", "--yes").stderr
+    try:
+        yield said
+    finally:
+        if spaces:
+            cluster.kubectl("delete", "ns", *spaces, "--ignore-not-found", limit_s=180)
+        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def until(what: str, holds: Callable[[], T | None], patience_s: float = PATIENCE_S, *, step_s: float = 0.5) -> T:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, caller, curl, pods_of, space, tulle, until
+from mesh_parts import LITTLE, PATIENCE_S, caller, curl, mesh_in, pods_of, space, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -114,9 +114,7 @@ spec:
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Cluster]:
-    cluster.load("control-plane", "proxy", "capture", "test")
-    tulle(cluster, "install", *LITTLE, f"--wait={PATIENCE_S:.0f}s", "--yes")
-    try:
+    with mesh_in(cluster, *LITTLE, spaces=SPACES):
         space(cluster, "homes", {"istio-injection": "enabled"})
         space(cluster, "plain")
         cluster.apply(POLICY.replace("MODE", "STRICT"))
@@ -127,9 +125,6 @@ def mesh(cluster: Cluster) -> Iterator[Cluster]:
         cluster.kubectl("rollout", "status", "-n", "homes", "sts/db", "--timeout=200s", limit_s=210)
         cluster.wait("--for=condition=Ready", "pod/outsider", "-n", "plain", limit_s=PATIENCE_S)
         yield cluster
-    finally:
-        cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def names(mesh: Cluster, app: str) -> set[str]:

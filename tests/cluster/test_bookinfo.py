@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import PATIENCE_S, tulle, until
+from mesh_parts import PATIENCE_S, mesh_in, tulle, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
 EXAMPLE = Path(str(files("tulle.examples.bookinfo")))
 MANIFESTS = ("bookinfo.yaml", "clients.yaml", "gateway.yaml", "routing.yaml", "security.yaml")
+SPACES = ("bookinfo", "istio-system", "outside")
 INSTALL = (
     "--profile=minimal",
     "--set=image.tag=dev",
@@ -53,9 +54,7 @@ spec:
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with tulle, and Bookinfo running in it."""
-    cluster.load("control-plane", "proxy", "capture", "bookinfo", "test")
-    tulle(cluster, "install", *INSTALL, "--wait=240s", "--yes")
-    try:
+    with mesh_in(cluster, *INSTALL, images=("bookinfo", "test"), spaces=SPACES):
         for name in MANIFESTS:
             cluster.apply((EXAMPLE / name).read_text())
         cluster.apply(OUTSIDE)
@@ -63,9 +62,6 @@ def mesh(cluster: Cluster) -> Iterator[Cluster]:
         cluster.wait("--for=condition=Available", "deploy", "--all", "-n", "istio-system", limit_s=PATIENCE_S)
         cluster.wait("--for=condition=Ready", "pod/caller", "-n", "outside", limit_s=PATIENCE_S)
         yield cluster
-    finally:
-        cluster.kubectl("delete", "ns", "bookinfo", "istio-system", "outside", "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def pods(mesh: Cluster, namespace: str = "bookinfo") -> list[dict[str, Any]]:

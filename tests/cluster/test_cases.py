@@ -17,7 +17,7 @@ import pytest
 import yaml
 from kubelab import images, rootfs
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, caller, curl, pods_of, space, tulle, until
+from mesh_parts import LITTLE, PATIENCE_S, caller, curl, mesh_in, pods_of, space, tulle, until
 
 CASES = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CASES / "cases"), str(CASES / "mesh")]
@@ -90,14 +90,12 @@ def cases(request: pytest.FixtureRequest) -> Cases:
 @pytest.fixture(scope="module")
 def installed(cluster: Cluster) -> Iterator[Cluster]:
     """With the gateway that Gateways select by `istio: ingressgateway`."""
-    cluster.load("control-plane", "proxy", "capture", "test")
-    tulle(cluster, "install", *LITTLE, "--set=ingress.enabled=true", f"--wait={PATIENCE_S:.0f}s", "--yes")
-    try:
-        cluster.kubectl("label", "ns", "default", "istio-injection=enabled", "--overwrite")
-        yield cluster
-    finally:
-        cluster.kubectl("label", "ns", "default", "istio-injection-", "--overwrite")
-        tulle(cluster, "uninstall", "--purge", "--yes")
+    with mesh_in(cluster, *LITTLE, "--set=ingress.enabled=true"):
+        try:
+            cluster.kubectl("label", "ns", "default", "istio-injection=enabled", "--overwrite")
+            yield cluster
+        finally:
+            cluster.kubectl("label", "ns", "default", "istio-injection-", "--overwrite")
 
 
 class Mesh:

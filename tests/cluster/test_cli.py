@@ -26,7 +26,7 @@ from cli_parts import (
     walked,
 )
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, space, tulle, until
+from mesh_parts import LITTLE, PATIENCE_S, mesh_in, space, tulle, until
 
 from tulle.compile.envoy.cluster_bootstrap import LOOKING_PATHS, LOOKING_PORT
 
@@ -89,26 +89,26 @@ def mesh(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ):
         (tools / name).write_text(f'#!/bin/sh\n{line} "$@"\n')
         (tools / name).chmod(0o755)
-    cluster.load("control-plane", "proxy", "capture", "test")
     nothing = tulle(cluster, "get", "proxies", "--mesh", "kube", code=69)
     assert "TUL1108" in nothing.stderr
-    tulle(cluster, "install", *LITTLE, "--wait=240s", "--yes")
-    try:
-        space(cluster, SPACE, {"istio-injection": "enabled"})
-        key, certificate = key_and_certificate()
-        cluster.apply(secret(key, certificate))
-        cluster.apply(SHOP + ROUTE.replace("TIMEOUT", "5s"))
-        cluster.apply(USERS)
-        cluster.wait("--for=condition=Available", "deploy", "--all", "-n", SPACE, limit_s=PATIENCE_S)
-        cluster.wait("--for=condition=Ready", "pod/bare", "-n", SPACE, limit_s=PATIENCE_S)
-        config = kubeconfig_of_users(cluster, tmp_path_factory.mktemp("users") / "config")
-        made = Mesh(cluster, config, key, tools)
-        until("all proxies in sync", lambda: _synced(made) == PROXIES, 60)
-        yield made
-    finally:
-        cluster.kubectl("delete", "clusterrolebinding", "tulle-test-viewer", "--ignore-not-found")
-        cluster.kubectl("delete", "ns", SPACE, "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
+    with mesh_in(cluster, *LITTLE, spaces=(SPACE,)):
+        try:
+            yield _used(cluster, tmp_path_factory.mktemp("users") / "config", tools)
+        finally:
+            cluster.kubectl("delete", "clusterrolebinding", "tulle-test-viewer", "--ignore-not-found")
+
+
+def _used(cluster: Cluster, config: Path, tools: Path) -> Mesh:
+    space(cluster, SPACE, {"istio-injection": "enabled"})
+    key, certificate = key_and_certificate()
+    cluster.apply(secret(key, certificate))
+    cluster.apply(SHOP + ROUTE.replace("TIMEOUT", "5s"))
+    cluster.apply(USERS)
+    cluster.wait("--for=condition=Available", "deploy", "--all", "-n", SPACE, limit_s=PATIENCE_S)
+    cluster.wait("--for=condition=Ready", "pod/bare", "-n", SPACE, limit_s=PATIENCE_S)
+    made = Mesh(cluster, kubeconfig_of_users(cluster, config), key, tools)
+    until("all proxies in sync", lambda: _synced(made) == PROXIES, 60)
+    return made
 
 
 def _synced(mesh: Mesh) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, tulle, until
+from mesh_parts import LITTLE, PATIENCE_S, mesh_in, tulle, until
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "cases"), str(TESTS / "mesh")]
@@ -41,13 +41,9 @@ def cases(request: pytest.FixtureRequest) -> Cases:
 @pytest.fixture(scope="module")
 def installed(cluster: Cluster) -> Iterator[Cluster]:
     """A mesh in which a host without an entry is nowhere."""
-    cluster.load("control-plane", "proxy", "capture", "bookinfo")
     settings = ("--set=mesh.registryOnly=true", "--set=mesh.accessLog=all")
-    tulle(cluster, "install", *LITTLE, *settings, f"--wait={PATIENCE_S:.0f}s", "--yes")
-    try:
+    with mesh_in(cluster, *LITTLE, *settings, images=("bookinfo",)):
         yield cluster
-    finally:
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 class Outside:

@@ -20,6 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from kubelab.cluster import Cluster
+from mesh_parts import LITTLE, mesh_in
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "serve"))
 from ads_client import Ads, names
@@ -32,14 +33,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.long]
 SYSTEM = "tulle-system"
 HERE, THERE, FRONT, OUTSIDE = "sec-here", "sec-there", "sec-front", "sec-outside"
 PATIENCE_S = 180.0
-INSTALL = (
-    "--profile=minimal",
-    "--set=image.tag=dev",
-    "--set=controlPlane.replicas=1",
-    "--set=controlPlane.autoscaling.enabled=false",
-    "--set=controlPlane.disruptionBudget=false",
-    "--set=controlPlane.resources.requests.cpu=10m",
-)
 POD = """
 apiVersion: v1
 kind: Pod
@@ -75,14 +68,6 @@ SPACES = {HERE: "enabled", THERE: "enabled", FRONT: "enabled", OUTSIDE: "disable
 SECRET = "kubernetes://front"
 REDACTED = "[redacted]"
 """Envoy's word for what it does not show."""
-
-
-def tulle(cluster: Cluster, *words: str) -> str:
-    environment = {"KUBECONFIG": str(cluster.kubeconfig), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root"}
-    line = [sys.executable, "-m", "tulle", *words]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def until(what: str, holds: Callable[[], Any]) -> Any:
@@ -132,9 +117,7 @@ class Mesh:
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Mesh]:
-    cluster.load("control-plane", "proxy", "capture", "test")
-    tulle(cluster, "install", *INSTALL, "--wait=240s", "--yes")
-    try:
+    with mesh_in(cluster, *LITTLE, "--set=controlPlane.resources.requests.cpu=10m", spaces=SPACES):
         for name, word in SPACES.items():
             labels = f"{{istio-injection: {word}}}"
             cluster.apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {labels}}}}}")
@@ -155,9 +138,6 @@ def mesh(cluster: Cluster) -> Iterator[Mesh]:
         found = Mesh(cluster)
         found.roots = cluster.get("cm", "tulle-ca-root-cert", "-n", HERE)["data"]["root-cert.pem"]
         yield found
-    finally:
-        cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def identities(response: Any) -> list[str]:

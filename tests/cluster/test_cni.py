@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, caller, curl, listing, pods_of, space, tulle, until
+from mesh_parts import LITTLE, PATIENCE_S, caller, curl, listing, mesh_in, pods_of, space, tulle, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -48,15 +48,13 @@ spec:
 
 @pytest.fixture(scope="module")
 def before(cluster: Cluster) -> set[str]:
-    cluster.load("control-plane", "proxy", "capture", "test")
     return listing(cluster)
 
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster, before: set[str]) -> Iterator[Cluster]:
     assert not is_chained(cluster)
-    said = tulle(cluster, "install", *LITTLE, "--set=cni.enabled=true", "--wait=240s", "--yes").stderr
-    try:
+    with mesh_in(cluster, *LITTLE, "--set=cni.enabled=true", spaces=SPACES) as said:
         assert "node agent: ready" in said
         assert is_chained(cluster), "the command waits for the plugin"
         space(cluster, "plain")
@@ -66,9 +64,6 @@ def mesh(cluster: Cluster, before: set[str]) -> Iterator[Cluster]:
         caller(cluster, "quiet")
         cluster.wait("--for=condition=Available", "deploy/web", "-n", "quiet", limit_s=PATIENCE_S)
         yield cluster
-    finally:
-        cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def is_chained(cluster: Cluster) -> bool:

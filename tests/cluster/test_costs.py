@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, PATIENCE_S, caller, pods_of, space, tulle
+from mesh_parts import LITTLE, caller, mesh_in, pods_of, space
 
 from bench import pod_cost
 
@@ -23,12 +23,8 @@ MOST_MIB = 60.0
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Cluster]:
-    cluster.load("control-plane", "proxy", "capture", "test", "echo")
-    tulle(cluster, "install", *LITTLE, f"--wait={PATIENCE_S:.0f}s", "--yes")
-    try:
+    with mesh_in(cluster, *LITTLE, images=("test", "echo")):
         yield cluster
-    finally:
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def test_a_sidecar_is_one_process_and_it_is_envoy(mesh: Cluster) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kubelab.cluster import Cluster
-from mesh_parts import LITTLE, caller, curl, pods_of, space, tulle, until
+from mesh_parts import LITTLE, caller, curl, mesh_in, pods_of, space, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -80,18 +80,13 @@ spec:
 
 @pytest.fixture(scope="module")
 def mesh(cluster: Cluster) -> Iterator[Cluster]:
-    cluster.load("control-plane", "proxy", "capture", "test")
-    tulle(cluster, "install", *LITTLE, "--wait=240s", "--yes")
-    try:
+    with mesh_in(cluster, *LITTLE, spaces=SPACES):
         space(cluster, "injected", {"istio-injection": "enabled"})
         space(cluster, "plain")
         cluster.apply(WORKLOADS.replace("NS", "injected"))
         caller(cluster, "plain")
         cluster.wait("--for=condition=Available", "deploy/web", "-n", "injected", limit_s=PATIENCE_S)
         yield cluster
-    finally:
-        cluster.kubectl("delete", "ns", *SPACES, "--ignore-not-found", limit_s=180)
-        tulle(cluster, "uninstall", "--purge", "--yes")
 
 
 def pod_of(cluster: Cluster, app: str, namespace: str = "injected") -> dict[str, Any]:
