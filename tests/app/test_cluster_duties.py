@@ -1,5 +1,6 @@
 """What the leader wishes, and when it says so again."""
 
+import json
 from typing import Any
 
 from tulle.app.cluster.duties import TrustRoots
@@ -17,7 +18,10 @@ class Wishes:
     def apply(self, resource: object, document: dict[str, Any]) -> None:
         assert resource is CONFIG_MAPS
         assert document["metadata"]["name"] == TRUST_ROOT
-        self.applied.append(f"{document['metadata']['namespace']} {document['data']['root-cert.pem']}")
+        roots = document["data"]["root-cert.pem"]
+        [resource] = json.loads(document["data"]["sds.json"])["resources"]
+        assert resource["validation_context"] == {"trusted_ca": {"inline_string": roots}}, "Envoy's copy is the same"
+        self.applied.append(f"{document['metadata']['namespace']} {roots}")
 
     def forget(self, _: object, namespace: str, name: str) -> None:
         assert name == TRUST_ROOT

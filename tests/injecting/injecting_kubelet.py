@@ -13,7 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tulle.compile.envoy.cluster_bootstrap import ADMIN_SOCKET, ROOT_DIRECTORY, TOKEN_DIRECTORY
+from tulle.compile.envoy.cluster_bootstrap import (
+    ADMIN_SOCKET,
+    ROOT_DIRECTORY,
+    ROOT_RESOURCE,
+    TOKEN_DIRECTORY,
+    root_resource,
+)
 from tulle.local.envoys import binary
 
 Json = dict[str, Any]
@@ -63,10 +69,7 @@ def started(pod: Json, directory: Path, roots: str) -> tuple[list[str], dict[str
     root, token = directory / "root", directory / "token"
     root.mkdir(exist_ok=True)
     token.mkdir(exist_ok=True)
-    (root / "root-cert.pem").write_text(roots)
-    (root / "sds.json").write_text(
-        pod["metadata"]["annotations"]["tulle.dev/trust-root"].replace(ROOT_DIRECTORY, str(root))
-    )
+    (root / ROOT_RESOURCE).write_text(root_resource(roots))
     (token / "token").write_text("header.claims.signature")
     places = {ROOT_DIRECTORY: str(root), TOKEN_DIRECTORY: str(token), ADMIN_SOCKET: str(directory / "admin.sock")}
     arguments = []

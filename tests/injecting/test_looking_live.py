@@ -6,6 +6,8 @@ import base64
 import contextlib
 import http.client
 import json
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,6 +107,26 @@ def test_no_private_key_can_be_read(
     for path, body in answers.items():
         assert not [line for line in lines if line in body], path
         assert encoded not in body, path
+
+
+def test_one_directory_is_watched(tmp_path: Path, roots: str) -> None:
+    """All sidecars of a node share the inotify instances of one user, 128 unless the machine says more."""
+    command, variables = started(pod(), tmp_path, roots)
+    at = command.index("--config-yaml") + 1
+    bootstrap = json.loads(command[at])
+    del bootstrap["static_resources"]["listeners"]
+    command[at] = json.dumps(bootstrap)
+    process = subprocess.Popen(command, env=variables)
+    try:
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not (tmp_path / "admin.sock").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        links = [one.readlink() for one in Path(f"/proc/{process.pid}/fd").iterdir()]
+        assert [one.name for one in links if "inotify" in one.name] == ["anon_inode:inotify"]
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
 
 
 def holding(chain: str, key: str, file: Path) -> Json:

@@ -15,7 +15,6 @@ from msgspec import Struct
 from tulle.compile.envoy.bootstrap import ADMIN_DIRECTORY, PROMETHEUS_PORT, READINESS_PORT, Node
 from tulle.compile.envoy.cluster_bootstrap import (
     DRAIN_SECONDS,
-    ROOT_CERTIFICATES,
     ROOT_DIRECTORY,
     ROOT_RESOURCE,
     TOKEN_DIRECTORY,
@@ -32,8 +31,6 @@ Json = dict[str, Any]
 
 CAPTURE_CONTAINER: Final = "tulle-capture"
 CAPTURE_ANNOTATION: Final = "tulle.dev/capture"
-ROOT_ANNOTATION: Final = "tulle.dev/trust-root"
-"""Holds the resource by which Envoy reads the trust root: a file beside the roots, through the downward API."""
 ENVOY: Final = "/usr/local/bin/envoy"
 _ROOT_USER: Final = 0
 _NOBODY: Final = 65534
@@ -141,14 +138,10 @@ def captured(wishes: Wishes) -> str:
 def volumes(settings: InjectionSettings) -> list[Json]:
     """The proxy's volumes; no other container mounts them."""
     token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": settings.token_seconds, "path": "token"}
-    roots = {"name": settings.trust_root, "items": [{"key": ROOT_CERTIFICATES, "path": ROOT_CERTIFICATES}]}
-    resource = {"path": ROOT_RESOURCE, "fieldRef": {"fieldPath": f"metadata.annotations['{ROOT_ANNOTATION}']"}}
+    roots = {"name": settings.trust_root, "items": [{"key": ROOT_RESOURCE, "path": ROOT_RESOURCE}]}
     return [
         {"name": _TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}},
-        {
-            "name": _ROOT_VOLUME,
-            "projected": {"sources": [{"configMap": roots}, {"downwardAPI": {"items": [resource]}}]},
-        },
+        {"name": _ROOT_VOLUME, "configMap": roots},
         {"name": _ADMIN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
     ]
 

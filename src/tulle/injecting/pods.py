@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from tulle.compile.envoy.cluster_bootstrap import Probe, root_resource
+from tulle.compile.envoy.cluster_bootstrap import Probe
 from tulle.dialects.canonical import canonical_revision, canonical_service
 from tulle.dialects.kubernetes.injection import (
     INJECTED,
@@ -30,7 +30,6 @@ from tulle.dialects.kubernetes.schema import Pod
 from tulle.injecting.containers import (
     CAPTURE_ANNOTATION,
     CAPTURE_CONTAINER,
-    ROOT_ANNOTATION,
     VOLUMES,
     Subject,
     captured,
@@ -240,7 +239,6 @@ def _tell(metadata: Json, subject: Subject, fresh: _Fresh, settings: InjectionSe
     if subject.is_gateway:
         # Its image was the other sign of it.
         annotations.setdefault(TEMPLATES, "gateway")
-    annotations[ROOT_ANNOTATION] = root_resource(settings.control_plane)
     annotations.setdefault("kubectl.kubernetes.io/default-container", _first_of(fresh.spec))
     if CAPTURE_CONTAINER in fresh.added and settings.capture == "cni":
         annotations[CAPTURE_ANNOTATION] = captured(fresh.asked)

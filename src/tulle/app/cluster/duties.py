@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from tulle.compile.envoy.cluster_bootstrap import ROOT_CERTIFICATES, ROOT_RESOURCE, root_resource
 from tulle.installing.naming import (
     CONTROL_PLANE,
     INJECTOR,
@@ -25,7 +26,6 @@ from tulle.kube.discovery import Resource
 from tulle.kube.resources import CONFIG_MAPS
 from tulle.kube.writing import Writer
 
-ROOT_FILE = "root-cert.pem"
 OURS: Mapping[str, str] = {
     "app.kubernetes.io/managed-by": "tulle",
     "app.kubernetes.io/part-of": "tulle",
@@ -58,9 +58,11 @@ class TrustRoots:
                 self._writer.forget(CONFIG_MAPS, name, TRUST_ROOT)
         self._known, self._pem = namespaces, pem
         self._said_at = now if is_due else self._said_at
+        roots = pem.decode()
+        data = {ROOT_CERTIFICATES: roots, ROOT_RESOURCE: root_resource(roots)}
         for name in sorted(namespaces.keys() - NO_ROOTS_IN):
             metadata = {"name": TRUST_ROOT, "namespace": name, "labels": OURS}
-            self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": {ROOT_FILE: pem.decode()}})
+            self._writer.apply(CONFIG_MAPS, {"metadata": metadata, "data": data})
 
 
 ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
