@@ -25,10 +25,10 @@ from bench.machine import memory
 from bench.results import Recorder, Row, table
 from bench.ways import (
     BYTES,
-    DEPTHS,
     PLAIN,
     RELAY,
     TRAFFIC,
+    TULLE,
     WAYS,
     WITH,
     Machinery,
@@ -45,7 +45,7 @@ WARM_SECONDS = 0.4
 RATES = (2000, 0)
 _NEW_RATES = (300, 0)
 """A handshake per request costs more."""
-ORDER = ("direct", RELAY, BYTES, PLAIN, *WITH, *DEPTHS)
+ORDER = ("direct", RELAY, BYTES, PLAIN, *WITH, *TULLE)
 Window = dict[str, Any]
 
 
@@ -62,10 +62,10 @@ def measure(plan: Plan) -> list[Row]:
     """One row per traffic, rate and way. Raises CannotMeasureError."""
     program = loadgen()
     recorder = Recorder()
-    depths = [name for name in plan.ways if name in DEPTHS]
+    ours = [name for name in plan.ways if name in TULLE]
     with (
         tempfile.TemporaryDirectory(prefix="tulle-bench-") as folder,
-        machinery(Path(folder), program, depths) as made,
+        machinery(Path(folder), program, ours) as made,
     ):
         rows: list[Row] = []
         for name in plan.traffic:

@@ -29,12 +29,19 @@ from bench.worlds import documents_as_json
 from tulle.compile.envoy.series import expanded
 from tulle.compile.envoy.telling import VARIABLE
 
-DEPTHS = ("full", "once", "l4")
+DEPTH_ANNOTATION, DISCOVERY_ANNOTATION = "tulle.dev/depth", "tulle.dev/discovery"
+TULLE = {
+    "full": {DEPTH_ANNOTATION: "full", DISCOVERY_ANNOTATION: "full"},
+    "once": {DEPTH_ANNOTATION: "once", DISCOVERY_ANNOTATION: "full"},
+    "l4": {DEPTH_ANNOTATION: "l4", DISCOVERY_ANNOTATION: "full"},
+    "full-on-demand": {DEPTH_ANNOTATION: "full", DISCOVERY_ANNOTATION: "on-demand"},
+    "once-on-demand": {DEPTH_ANNOTATION: "once", DISCOVERY_ANNOTATION: "on-demand"},
+}
+"""Ways through two sidecars of ours: a namespace each, with these annotations."""
 DIRECT, RELAY, PLAIN, BYTES = "direct", "relay", "plain", "bytes"
-WAYS = (DIRECT, RELAY, PLAIN, BYTES, *DEPTHS)
+WAYS = (DIRECT, RELAY, PLAIN, BYTES, *TULLE)
 WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
 """The plain pair with more and more of tulle's configuration (`pieces`)."""
-DEPTH_ANNOTATION = "tulle.dev/depth"
 BODY_BYTES = 1024
 _PLAIN_NAMESPACE = "plain"
 
@@ -99,8 +106,8 @@ def envoy() -> Path:
     return Path(str(found.locate())).resolve()
 
 
-def manifests(program: Path, depths: Sequence[str]) -> list[Object]:
-    """Two pods per depth, and two without sidecars."""
+def manifests(program: Path, chosen: Sequence[str]) -> list[Object]:
+    """Two pods per way of ours, and two without sidecars."""
     echo = [
         str(program),
         "echo",
@@ -112,10 +119,9 @@ def manifests(program: Path, depths: Sequence[str]) -> list[Object]:
         str(BODY_BYTES),
     ]
     found: list[Object] = []
-    for name in (_PLAIN_NAMESPACE, *depths):
-        annotations = {} if name == _PLAIN_NAMESPACE else {DEPTH_ANNOTATION: name}
+    for name in (_PLAIN_NAMESPACE, *chosen):
         found += [
-            namespace(name, has_sidecars=name != _PLAIN_NAMESPACE, **annotations),
+            namespace(name, has_sidecars=name in TULLE, **TULLE.get(name, {})),
             deployment("caller", name, ["sleep", "100000"]),
             deployment("echo", name, echo, list(PORT_NAMES)),
             service("echo", name, "echo", [(word, number, number) for number, word in PORT_NAMES.items()]),
@@ -124,18 +130,18 @@ def manifests(program: Path, depths: Sequence[str]) -> list[Object]:
 
 
 @contextmanager
-def machinery(place: Path, program: Path, depths: Sequence[str]) -> Iterator[Machinery]:
+def machinery(place: Path, program: Path, chosen: Sequence[str]) -> Iterator[Machinery]:
     """Start the mesh; on exit everything that was started ends."""
     folder = place / "mesh"
     folder.mkdir()
     # the sandbox of a workload sees the folder its manifest lies in
     inner = Path(shutil.copy2(program, folder / "loadgen"))
-    (folder / "mesh.yaml").write_text(documents_as_json(manifests(inner, depths)))
+    (folder / "mesh.yaml").write_text(documents_as_json(manifests(inner, chosen)))
     running: list[subprocess.Popen[bytes]] = []
     with ExitStack() as stack:
         mesh = stack.enter_context(local_mesh(folder))
         stack.callback(_end, running)
-        guide = mesh.pod(depths[0], "caller").sidecar if depths else 0
+        guide = mesh.pod(chosen[0], "caller").sidecar if chosen else 0
 
         def start(pod: Pod, words: Sequence[str | Path]) -> int:
             with (place / "programs.log").open("ab") as log:
@@ -171,12 +177,12 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
     return found
 
 
-def _tulle(made: Machinery, depth: str, traffic: Traffic) -> Way:
-    client, server = made.mesh.pod(depth, "caller"), made.mesh.pod(depth, "echo")
-    address = made.mesh.service_address(depth, "echo")
-    host = f"echo.{depth}.svc.cluster.local:{traffic.port}"
+def _tulle(made: Machinery, name: str, traffic: Traffic) -> Way:
+    client, server = made.mesh.pod(name, "caller"), made.mesh.pod(name, "echo")
+    address = made.mesh.service_address(name, "echo")
+    host = f"echo.{name}.svc.cluster.local:{traffic.port}"
     pids, admins = (client.sidecar, server.sidecar), (client.admin, server.admin)
-    return Way(depth, client, f"{address}:{traffic.port}", host, pids, admins)
+    return Way(name, client, f"{address}:{traffic.port}", host, pids, admins)
 
 
 def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
@@ -234,7 +240,7 @@ def _ports(traffic: Traffic, first: int) -> tuple[int, int]:
 
 def parsed(way: Way) -> tuple[float, float]:
     """Requests the two sidecars of a way have parsed so far, by their own metrics."""
-    if way.name not in DEPTHS:
+    if way.name not in TULLE:
         return 0.0, 0.0
     texts = [expanded(asked(admin, "/stats/prometheus?usedonly")) for admin in way.admins]
     reporters = ("source", "destination")
