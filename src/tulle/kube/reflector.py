@@ -183,6 +183,7 @@ class Reflector:
             try:
                 await self.run()
             except Exception as error:  # noqa: BLE001 - a fault of ours on one object must not end the watch of its kind
+                self._is_troubled = True
                 on_fault(error)
                 await asyncio.sleep(AGAIN_S)
 
