@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -98,7 +98,13 @@ class Removal:
             return Exit.OK
         if not is_sure and not _is_agreed(len(doomed), cluster.access.server):
             return Exit.FAILED
-        await self._delete(cluster, doomed)
+
+        async def there_now() -> list[Json]:
+            return (
+                await self._without_full_namespaces(cluster, await self._objects(cluster, going, is_whole=is_whole))
+            )[0]
+
+        doomed = await self._delete(cluster, doomed, there_now)
         with self._steps.step("gone") as step:
             await self._wait(cluster, doomed, step.say)
         await _tell_sidecars(cluster)
@@ -166,8 +172,13 @@ class Removal:
         }
         return [one for one in await foreign(cluster, namespace) if one.partition("/")[0] not in ours]
 
-    async def _delete(self, cluster: Cluster, doomed: Sequence[Json]) -> None:
-        """Webhooks first, so that no pod waits for them; then what runs, so that nothing is made anew; then the rest."""
+    async def _delete(
+        self, cluster: Cluster, doomed: Sequence[Json], there_now: Callable[[], Awaitable[Sequence[Json]]]
+    ) -> list[Json]:
+        """Webhooks first, so that no pod waits for them; then what runs, so that nothing is made anew; then the rest.
+
+        Returns what was removed: also what a control plane made until it was gone.
+        """
         stages: tuple[tuple[str, Callable[[Json], bool]], ...] = (
             ("webhooks", lambda one: one["kind"] in _WEBHOOKS),
             ("what runs", lambda one: one["kind"] in _RUNNING),
@@ -185,6 +196,10 @@ class Removal:
                 await together((lambda one=one: cluster.deleted(one)) for one in batch if one not in owned)  # type: ignore[misc]
                 if name == "what runs":
                     await self._wait(cluster, batch, step.say)
+                    made = [one for one in await there_now() if one["metadata"]["uid"] not in uids]
+                    doomed = [*doomed, *made]
+                    uids.update(one["metadata"]["uid"] for one in made)
+        return list(doomed)
 
     async def _wait(self, cluster: Cluster, doomed: Sequence[Json], told: Callable[[str], None]) -> None:
         """Until none of these is there. Ends the command with TUL1115."""
