@@ -13,6 +13,7 @@ from bench import (
     filter_cost,
     first_answer,
     istiod,
+    kubernetes,
     pod_cost,
     promises,
     results,
@@ -30,6 +31,7 @@ NAMES = (
     filter_cost.NAME,
     endurance.NAME,
     pod_cost.NAME,
+    kubernetes.NAME,
 )
 _HEAD = """\
 # What tulle costs
@@ -54,6 +56,7 @@ def page(found: promises.Results) -> str:
         _pieces(found.get(filter_cost.NAME, ())),
         _endurance(found.get(endurance.NAME, ())),
         _pods(found.get(pod_cost.NAME, ())),
+        _kubernetes(found.get(kubernetes.NAME, ())),
     ]
     return "\n".join(part for part in parts if part)
 
@@ -87,6 +90,23 @@ once. *ready*: from scheduled to ready, seen by a watch, the middle and the long
 and all replicas of the control plane together.
 
 {_table(pod_cost.HEAD, map(pod_cost.cells, rows))}{_where(rows[0])}"""
+
+
+def _kubernetes(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    text = """\
+## Kubernetes as source
+
+A control plane that reads a real API server: how long from its process to serving, what an edit costs with so many simulated sidecars
+that hold everything, and how old changes of EndpointSlices are when they have been pushed. *unread*: a pod's message, of no interest.
+"""
+    for row in rows:
+        notes = "".join(f"- {note}\n" for note in kubernetes.said(row))
+        lines = kubernetes.edits(row)
+        trials = f"\n{_table(kubernetes.HEAD, lines)}" if lines else ""
+        text += f"\n### {_capital(kubernetes.title(row))}\n\n{notes}{trials}{_where(row)}"
+    return text
 
 
 def _control_plane(rows: Sequence[Row]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from bench import control_plane, data_path, first_answer, istiod, sidecar_memory
+from bench import control_plane, data_path, first_answer, istiod, kubernetes, sidecar_memory
 from bench.figures import fraction
 from bench.results import Row
 
@@ -34,6 +34,7 @@ def verdicts(results: Results) -> list[Verdict]:
         *_on_demand(results),
         *_sidecar(results),
         *_data_path(results),
+        *_kubernetes(results),
     ]
 
 
@@ -42,6 +43,19 @@ def _first_answer(results: Results) -> Iterator[Verdict]:
     limit, what = first_answer.LIMIT_SECONDS, "Bookinfo: first page by mTLS after exec"
     seconds = median(row["seconds"]) if row else 0.0
     yield Verdict(what, f"at most {limit:.0f} s", f"{seconds:.2f} s" if row else "", seconds < limit if row else None)
+
+
+def _kubernetes(results: Results) -> Iterator[Verdict]:
+    row = next((one for one in results.get(kubernetes.NAME, ()) if "ready" in one), None)
+    what = "2,000 services, 10,000 pods by the API: serving"
+    for unit, field, limit in (
+        ("s", "seconds", kubernetes.PROMISED_SECONDS),
+        ("MiB", "peakMiB", kubernetes.PROMISED_MIB),
+    ):
+        value = row["ready"][field] if row else 0.0
+        yield Verdict(
+            f"{what}, {unit}", f"under {limit:.0f}", f"{value:.1f}" if row else "", value < limit if row else None
+        )
 
 
 def _one(results: Results, name: str, **key: object) -> Row | None:
