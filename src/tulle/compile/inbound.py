@@ -17,6 +17,8 @@ from tulle.model.plan import Inbound, InboundPort, ServiceName
 
 CAPTURE_PORTS = frozenset((15001, 15006))
 """Where sidecars listen themselves: such a port of a service would call its sidecar for ever."""
+OWN_PORTS = frozenset((15020, 15021, 15090))
+"""The proxy's own, at every address: Envoy gives them connections to any address of that port, and refuses a second listener for all."""
 
 
 @query
