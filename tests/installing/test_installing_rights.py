@@ -19,6 +19,7 @@ PLURALS = {
     "Service": "services",
     "Pod": "pods",
     "EndpointSlice": "endpointslices",
+    "ServiceCIDR": "servicecidrs",
     **{kind: called.plural for kind, called in kinds.CALLED.items()},
     **kinds._GATEWAY_API,
 }

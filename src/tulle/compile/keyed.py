@@ -14,11 +14,11 @@ from zlib import crc32
 from msgspec import Struct
 
 from tulle.compile.addresses import is_ip, network, ranges, singles
-from tulle.compile.inbound import CAPTURE_PORTS
+from tulle.compile.inbound import CAPTURE_PORTS, OWN_PORTS
 from tulle.compile.scope import ServiceTable, routes_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
-from tulle.dialects.kubernetes import namespaces, service, services_in
+from tulle.dialects.kubernetes import namespaces, service, service_ranges, services_in
 from tulle.dialects.routing import route_set
 from tulle.engine import Database, gate, query
 from tulle.model.intent import PortProtocol, Resolution
@@ -97,10 +97,12 @@ def parse(name: str) -> Asked | None:
 
 @query
 def mesh_ranges(db: Database, cluster: str) -> tuple[str, ...]:
-    """CIDRs in which destinations are asked for. Without a setting: around the addresses of Kubernetes' services."""
+    """CIDRs in which destinations are asked for: the setting's, else the API's, else around the addresses of Kubernetes' services."""
     mesh = settings(db)
-    given = mesh.service_cidrs or _around(
-        address for place in _places(db, cluster) if place.is_kubernetes for address in place.addresses
+    given = (
+        mesh.service_cidrs
+        or service_ranges(db, cluster)
+        or _around(address for place in _places(db, cluster) if place.is_kubernetes for address in place.addresses)
     )
     return tuple(sorted({network(cidr) for cidr in (*given, mesh.auto_allocate_cidr)}))
 
@@ -208,7 +210,9 @@ def split(db: Database, cluster: str, namespace: str) -> Split:
         if kept:
             pushed[number] = kept
         protocols = {protocol for _, protocol in asked_for}
-        if number not in CAPTURE_PORTS and any(one.is_http or one is PortProtocol.AUTO for one in protocols):
+        if number not in CAPTURE_PORTS | OWN_PORTS and any(
+            one.is_http or one is PortProtocol.AUTO for one in protocols
+        ):
             streams = (key for key, protocol in asked_for if not protocol.is_http and protocol is not PortProtocol.AUTO)
             uses[number] = PortUse(PortProtocol.AUTO in protocols, _addresses(db, streams))
     keys = {key for found in pushed.values() for key, _ in found}

@@ -69,6 +69,7 @@ _READING: Final = (
     Right("", ("services",), READ, "services are destinations"),
     Right("", ("pods",), READ, "pods are workloads: addresses, labels, readiness, and the proof who a proxy is"),
     Right("discovery.k8s.io", ("endpointslices",), READ, "endpoints of services"),
+    Right("networking.k8s.io", ("servicecidrs",), READ, "where sidecars ask for destinations that they do not know"),
     *(Right(group, resources, READ, "configuration of the mesh") for group, resources in groups()),
     Right(_GATEWAY_API, gateway_api(), READ, "configuration of the mesh and its gateways", needs=_GATEWAYS),
 )

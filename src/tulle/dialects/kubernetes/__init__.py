@@ -15,6 +15,7 @@ from tulle.dialects.kubernetes.registry import (
     workloads_in,
     workloads_selected,
 )
+from tulle.dialects.kubernetes.services import service_ranges
 
 __all__ = [
     "EVERYWHERE",
@@ -29,6 +30,7 @@ __all__ = [
     "namespaces",
     "secret_digest",
     "service",
+    "service_ranges",
     "services_in",
     "workload",
     "workloads_in",

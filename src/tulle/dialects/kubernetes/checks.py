@@ -1,7 +1,7 @@
 """What a Service says that types cannot refuse: ports twice, addresses that are none, names the mesh does not know."""
 
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from tulle.dialects.kubernetes import schema
 from tulle.dialects.kubernetes.protocols import is_known_app_protocol
@@ -33,6 +33,23 @@ def _problems(spec: schema.Service, origin: Origin) -> Iterable[Problem]:
             yield problem("TUL0304", place.at("appProtocol"), protocol=port.app_protocol)
         if port.protocol == "SCTP":
             yield problem("TUL0305", place.at("protocol"), port=port.port)
+
+
+def range_problems(spec: schema.ServiceCIDR, origin: Origin) -> tuple[Problem, ...]:
+    """TUL0435; `origin` is that of the spec."""
+    return tuple(
+        problem("TUL0435", origin.at("cidrs", index), value=text)
+        for index, text in enumerate(spec.cidrs)
+        if not _is_range(text)
+    )
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def written_addresses(spec: schema.Service) -> tuple[str, ...]:

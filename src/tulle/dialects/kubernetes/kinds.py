@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from tulle.dialects.kubernetes import schema
-from tulle.dialects.kubernetes.checks import service_problems
+from tulle.dialects.kubernetes.checks import range_problems, service_problems
 from tulle.dialects.kubernetes.secret import secret_digest
 from tulle.model.origin import Origin
 from tulle.model.problems import Problem
@@ -44,4 +44,9 @@ KINDS: tuple[CoreKind, ...] = (
     CoreKind("apps", ("v1",), "StatefulSet", schema.StatefulSet),
     CoreKind("batch", ("v1",), "Job", schema.Job),
     CoreKind("discovery.k8s.io", ("v1",), "EndpointSlice", schema.EndpointSlice, part=""),
+    CoreKind(
+        *("networking.k8s.io", ("v1", "v1beta1"), "ServiceCIDR", schema.ServiceCIDR),
+        is_namespaced=False,
+        check=range_problems,
+    ),
 )

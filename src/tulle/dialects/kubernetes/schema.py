@@ -222,3 +222,9 @@ class EndpointSlice(Wire, frozen=True):
     address_type: str = "IPv4"
     endpoints: tuple[SliceEndpoint, ...] | None = None
     ports: tuple[SlicePort, ...] | None = None
+
+
+class ServiceCIDR(Wire, frozen=True):
+    """Ranges from which Services get their addresses (Kubernetes 1.33 and later)."""
+
+    cidrs: tuple[str, ...] = ()

@@ -48,6 +48,14 @@ def core_service_hosts(db: Database, cluster: str, ns: str) -> tuple[str, ...]:
 
 
 @query
+def service_ranges(db: Database, cluster: str) -> tuple[str, ...]:
+    """CIDRs of the API's ServiceCIDR objects, from which Services get their addresses; none before Kubernetes 1.33, and on a laptop."""
+    keys = by_namespace(db, (cluster, "ServiceCIDR", ""))
+    found = [objects(db, key) for key in keys if key.group == "networking.k8s.io"]
+    return tuple(sorted({cidr for one in found if one is not None for cidr in one.spec.cidrs}))
+
+
+@query
 def core_service(db: Database, key: ServiceKey) -> Service | None:
     """The Kubernetes Service of that name; None if there is none. Aliases are not filled in here."""
     wanted = service_named(key.cluster, key.host, cluster_domain(db))
