@@ -101,9 +101,9 @@ def run(*words: str, stdin: str = "", cwd: Path | None = None) -> Ran:
 
 
 @contextmanager
-def cli_mesh(home: Path, envoys: bool = True) -> Iterator[Mesh]:
-    """Bookshop: page and reviews, each behind a real Envoy."""
-    mesh = Mesh(home)
+def cli_mesh(home: Path, envoys: bool = True, *, is_full: bool = True) -> Iterator[Mesh]:
+    """Bookshop: page and reviews, each behind a real Envoy; `is_full`: they hold everything, though nobody calls anybody."""
+    mesh = Mesh(home, settings={"discovery": "full", "depth": "full"} if is_full else {})
     (mesh.config / "routing.yaml").write_text(ROUTING)
     (mesh.config / "security.yaml").write_text(SECURITY)
     mesh.write("services.yaml", service("page", NS, "10.96.0.1"), service("reviews", NS, "10.96.0.2"))

@@ -97,7 +97,7 @@ def _client_side(connection: Connection, host: str) -> Lines:
     for proxy in connection.get("/v1/proxies")["proxies"]:
         if not proxy["stream"] or proxy["isGateway"]:
             continue
-        plan = connection.get("/v1/plan", proxy=proxy["id"])
+        plan = connection.get("/v1/plan", proxy=proxy["id"], whole="true")
         written = Written(plan["resources"] if plan else ())
         names = [name for name in written.names("VHDS") if name.endswith(f"/{host}")]
         if names:
@@ -193,13 +193,18 @@ def _virtual_service(connection: Connection, kind: Kind, namespace: str, name: s
 def _used_by(connection: Connection, namespace: str, name: str) -> Lines:
     """Proxies that have a route of it."""
     users = []
+    asking = 0
     for proxy in connection.get("/v1/proxies")["proxies"]:
         plan = connection.get("/v1/plan", proxy=proxy["id"]) if proxy["stream"] else None
         for one in plan["resources"] if plan else ():
             if one["type"] == "VHDS" and any(_is_of(it, "VirtualService", namespace, name) for it in one["origins"]):
                 users.append(proxy["id"])
                 break
-    yield f"In force at: {', '.join(users) or 'no connected proxy'}"
+        else:
+            asking += bool(plan) and proxy.get("isOnDemand", False)
+    rest = f"{asking} {'sidecar' if asking == 1 else 'sidecars'} on demand: as soon as the workload calls"
+    said = [", ".join(users), *([rest] if asking else [])]
+    yield f"In force at: {'; '.join(filter(None, said)) or 'no connected proxy'}"
 
 
 def _intended(action: Raw) -> str:

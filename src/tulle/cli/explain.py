@@ -12,7 +12,7 @@ import click
 from tulle.cli import envoy_dump
 from tulle.cli.connection import mesh_option, namespace_options
 from tulle.cli.output import Exit, Format, as_yaml, output_option, refuse, report
-from tulle.cli.proxy_config import Look, behind_route, look
+from tulle.cli.proxy_config import Look, behind_route, hosts_of, look
 from tulle.cli.written import Spot
 from tulle.model.problems import catalogue
 
@@ -56,7 +56,10 @@ def explain(*, what: str, kind: str | None, name: str | None, form: Format, **re
     seen = look(rest["mesh"], what, rest["namespace"])
     found = list(_EXPLAINERS[word](seen, name or ""))
     if not found:
-        refuse(f"{seen.proxy['id']} has no {word} {name or ''}".rstrip(), advice=f"`tulle proxy config {word} {what}`")
+        advice = f"`tulle proxy config {word} {what}`"
+        if seen.proxy.get("isOnDemand"):
+            advice += f" lists what its workload has called so far, `tulle routes {what}` what it may call."
+        refuse(f"{seen.proxy['id']} has no {word} {name or ''}".rstrip(), advice=advice)
     if form is Format.TABLE:
         for one in found:
             _say(one)
@@ -91,12 +94,13 @@ _MEANING = {
 
 def _routes(seen: Look, name: str) -> Iterable[_Shown]:
     for row in envoy_dump.routes(seen.dump()):
-        if not name or name in (row.table, row.host, row.route.get("name")) or any(name in one for one in row.domains):
+        hosts = hosts_of(seen.written, row)
+        if not name or name in (row.table, row.host, row.route.get("name")) or any(name in one for one in hosts):
             spots, note = behind_route(seen.written, row)
             found = seen.written.explained("VHDS", row.host)
             rules = found["plan"]["routes"] if found and found["plan"] else ()
             yield _Shown(
-                what=f"route {row.route.get('name', row.number)} of {', '.join(row.domains[:3])} (table {row.table})",
+                what=f"route {row.route.get('name', row.number)} of {', '.join(hosts[:3])} (table {row.table})",
                 does=f"{envoy_dump.match_of_route(row.route)} {_TO} {envoy_dump.goal_of_route(row.route)}",
                 origins=_origins(spots),
                 note=note,

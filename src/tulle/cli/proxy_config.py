@@ -13,7 +13,7 @@ import click
 
 from tulle.cli import envoy_dump
 from tulle.cli.connection import Connection, connect, mesh_option, namespace_options
-from tulle.cli.output import Column, Exit, Format, output_option, refuse, show
+from tulle.cli.output import Column, Exit, Format, output_option, refuse, say, show
 from tulle.cli.targets import Proxy, proxy_named
 from tulle.cli.written import Spot, Written
 
@@ -56,11 +56,11 @@ class Line(NamedTuple):
         return {"resource": self.resource, "origins": origins, **({"note": self.note} if self.note else {})}
 
 
-def look(mesh: str | None, pod: str, namespace: str | None) -> Look:
-    """A sidecar and its plan. Ends the command where there is none."""
+def look(mesh: str | None, pod: str, namespace: str | None, *, is_whole: bool = False) -> Look:
+    """A sidecar and its plan; `is_whole`: also of what it holds as soon as its workload calls it. Ends the command where there is none."""
     connection = connect(mesh)
     proxy = proxy_named(connection, pod, namespace)
-    plan = connection.get("/v1/plan", proxy=proxy["id"])
+    plan = connection.get("/v1/plan", proxy=proxy["id"], whole=str(is_whole).lower())
     return Look(connection, proxy, Written(plan["resources"] if plan else ()))
 
 
@@ -89,7 +89,7 @@ def cluster(*, pod: str, fqdn: str, port: int, direction: str | None, **rest: An
             )
             lines.append(_line(seen, "CDS", one["name"], cells, one))
     titles = ("SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE")
-    return _print(rest["form"], titles, lines, [str(line.resource["name"]) for line in lines])
+    return _print(seen, rest["form"], titles, lines, [str(line.resource["name"]) for line in lines])
 
 
 @click.command()
@@ -110,7 +110,7 @@ def listener(*, pod: str, address: str, port: int, **rest: Any) -> int:
                 match, goal = envoy_dump.match_of_chain(chain), envoy_dump.goal_of_chain(chain)
                 cells = (one["name"], envoy_dump.address_of(one.get("address", {})), match, goal)
                 lines.append(_line(seen, "LDS", one["name"], cells, one))
-    return _print(rest["form"], ("NAME", "ADDRESS", "MATCH", "DESTINATION"), lines, _names(lines), once=True)
+    return _print(seen, rest["form"], ("NAME", "ADDRESS", "MATCH", "DESTINATION"), lines, _names(lines), once=True)
 
 
 @click.command()
@@ -125,13 +125,14 @@ def route(*, pod: str, name: str, fqdn: str, **rest: Any) -> int:
     seen = look(rest["mesh"], pod, rest["namespace"])
     lines = []
     for row in sorted(envoy_dump.routes(seen.dump()), key=lambda row: row.table):
-        if name in ("", row.table) and (not fqdn or fqdn in row.domains):
+        hosts = hosts_of(seen.written, row)
+        if name in ("", row.table) and (not fqdn or fqdn in hosts):
             match, goal = envoy_dump.match_of_route(row.route), envoy_dump.goal_of_route(row.route)
-            cells = (row.table, _some(row.domains), match, goal)
+            cells = (row.table, _some(hosts), match, goal)
             resource = {"table": row.table, "virtualHost": row.host, "domains": row.domains, "route": row.route}
             spots, note = behind_route(seen.written, row)
             lines.append(Line(cells, resource, spots, note))
-    return _print(rest["form"], ("TABLE", "DOMAINS", "MATCH", "TO"), lines, [line.cells[0] for line in lines])
+    return _print(seen, rest["form"], ("TABLE", "DOMAINS", "MATCH", "TO"), lines, [line.cells[0] for line in lines])
 
 
 @click.command()
@@ -155,7 +156,7 @@ def endpoint(*, pod: str, fqdn: str, port: int, **rest: Any) -> int:
             lines.append(_line(seen, "CDS", name, cells, {"cluster": name, **host}))
     lines.sort(key=lambda line: (line.cells[3], line.cells[0]))
     return _print(
-        rest["form"], ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"), lines, [one.cells[0] for one in lines]
+        seen, rest["form"], ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"), lines, [one.cells[0] for one in lines]
     )
 
 
@@ -177,7 +178,7 @@ def secret(*, pod: str, **rest: Any) -> int:
         spots = _credential(seen, one["name"])
         lines += [Line((one["name"], kind, state, *cells), one, spots) for cells in found]
     titles = ("NAME", "TYPE", "STATUS", "IDENTITY", "SERIAL", "NOT AFTER", "NOT BEFORE")
-    return _print(rest["form"], titles, lines, [line.cells[0] for line in lines])
+    return _print(seen, rest["form"], titles, lines, [line.cells[0] for line in lines])
 
 
 def behind_route(written: Written, row: envoy_dump.RouteRow) -> tuple[Sequence[Spot], str]:
@@ -200,6 +201,13 @@ def behind_route(written: Written, row: envoy_dump.RouteRow) -> tuple[Sequence[S
     return (), ""
 
 
+def hosts_of(written: Written, row: envoy_dump.RouteRow) -> Sequence[str]:
+    """What a route's host is called: its domains, after the service where these are an address that was asked for."""
+    found = written.explained("VHDS", row.host)
+    name = found["plan"]["name"] if found and found["plan"] else ""
+    return row.domains if name in ("", *_CATCH_ALL, *row.domains) else (name, *row.domains)
+
+
 _CATCH_ALL = {
     "allow_any": "hosts that nobody declares pass through",
     "block_all": "hosts that nobody declares are refused (REGISTRY_ONLY)",
@@ -211,7 +219,13 @@ def _line(seen: Look, type_name: str, name: str, cells: Sequence[str], resource:
 
 
 def _print(
-    form: Format, titles: Iterable[str], lines: Sequence[Line], names: Iterable[str], *, once: bool = False
+    seen: Look,
+    form: Format,
+    titles: Iterable[str],
+    lines: Sequence[Line],
+    names: Iterable[str],
+    *,
+    once: bool = False,
 ) -> int:
     columns = [*(Column(title) for title in titles), DEFINED]
     rows = [[*line.cells, _behind(line, is_wide=form is Format.WIDE)] for line in lines]
@@ -219,6 +233,8 @@ def _print(
     if once:
         documents = [one for number, one in enumerate(documents) if one not in documents[:number]]
     show(form, columns, rows, document=documents, names=dict.fromkeys(names), empty="Nothing of that kind.")
+    if seen.proxy.get("isOnDemand") and form in (Format.TABLE, Format.WIDE):
+        say(f"{seen.proxy['id']} holds what its workload has called; `tulle routes` lists what it may call.")
     return Exit.OK
 
 

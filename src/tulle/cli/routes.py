@@ -19,7 +19,7 @@ from tulle.cli.written import Written
 @mesh_option
 def routes(*, pod: str, host: str, form: Format, **rest: Any) -> int:
     """List where the requests of a workload go, first match first."""
-    seen = look(rest["mesh"], pod, rest["namespace"])
+    seen = look(rest["mesh"], pod, rest["namespace"], is_whole=True)
     rows, documents = [], []
     for name in seen.written.names("VHDS"):
         found = seen.written.explained("VHDS", name)

@@ -6,13 +6,14 @@ through its bootstrap alone.
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tulle.compile.depth import depth_rules
 from tulle.compile.inbound import inbound_of, policies_on
 from tulle.compile.scope import label_keys_in_use
+from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import services_in, workload
-from tulle.dialects.kubernetes.discovery import is_on_demand
+from tulle.dialects.kubernetes.discovery import FULL, ON_DEMAND, said_of
 from tulle.dialects.kubernetes.pods import is_leaving, pod_key
 from tulle.dialects.routing import gateways
 from tulle.engine import Database, query
@@ -73,11 +74,24 @@ def view_of(db: Database, key: WorkloadKey) -> View | None:
         shown = client_certificate(db, view.cluster, view.namespace, view.labels)
         outbound = OutboundView(key.cluster, key.namespace, labels, is_gateway=True, client_certificate=shown)
         return View(outbound, gateway=view, is_leaving=is_leaving(db, pod_key(key)))
-    asks = is_on_demand(db, key)
     depth = found.depth or depth_rules(db, key.cluster, key.namespace).default
-    relays = depth is Depth.L4 and not asks  # what is asked for by address is told apart as HTTP
+    # What is asked for by address is told apart as HTTP: who relays asks for nothing, unless somebody wants just that.
+    asks = (said_of(db, key) or (FULL if depth is Depth.L4 else settings(db).discovery)) == ON_DEMAND
+    relays = depth is Depth.L4 and not asks
     outbound = OutboundView(key.cluster, key.namespace, labels, is_on_demand=asks, relays=relays)
     return View(outbound, inbound=inbound_of(db, key))
+
+
+@query
+def view_for(db: Database, key: WorkloadKey, can_ask: bool) -> View | None:
+    """As `view_of`; of a client that cannot ask for names the view that is given everything."""
+    found = view_of(db, key)
+    return found if found is None or can_ask else given_everything(found)
+
+
+def given_everything(view: View) -> View:
+    """The view without asking: all that an on-demand one may ask for."""
+    return structs.replace(view, outbound=structs.replace(view.outbound, is_on_demand=False))
 
 
 @query

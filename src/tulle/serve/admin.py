@@ -105,7 +105,7 @@ def application(plane: Plane) -> Starlette:
             get("/v1/services", lambda _: wire.Services(services=showing.services())),
             get("/v1/workloads", lambda _: wire.Workloads(workloads=plane.workloads())),
             get("/v1/explain", lambda request: _explained(plane, request)),
-            get("/v1/plan", lambda request: showing.plan(_client(plane, request.query_params.get("proxy", "")))),
+            get("/v1/plan", lambda request: _plan(plane, request)),
             get("/v1/intent", lambda request: showing.intent(request.query_params.get("namespace", ""))),
             get("/v1/ca", lambda _: plane.authority()),
             post("/v1/ca/rotate", rotated),
@@ -193,6 +193,11 @@ def _type(word: str) -> Any:
     if found is None:
         raise refusal(400, f"no resource type is called {word}")
     return found
+
+
+def _plan(plane: Plane, request: Request) -> wire.Plan:
+    words = request.query_params
+    return plane.showing.plan(_client(plane, words.get("proxy", "")), is_whole=words.get("whole") == "true")
 
 
 def _explained(plane: Plane, request: Request) -> wire.Explained:

@@ -3,7 +3,8 @@
 Where fields are written (file and line) comes from outside: this room knows no files.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from hashlib import blake2b
 from time import time
 from typing import Any, NamedTuple
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tulle.compile import explain
-from tulle.compile.views import View
+from tulle.compile.snapshot import resources_of
+from tulle.compile.views import View, given_everything
 from tulle.dialects.inputs import objects
 from tulle.dialects.istio.destination_rule import destination
 from tulle.dialects.kubernetes import endpoints, namespaces, services_in, workloads_in
@@ -125,6 +127,7 @@ class Showing:
             target_revision=status.target,
             synced_revision=status.synced,
             is_synced=bool(client and client.is_synced),
+            is_on_demand=bool(status.view and status.view.outbound.is_on_demand),
             refused=self.refused(client) if client and status.refusals else (),
         )
 
@@ -148,7 +151,10 @@ class Showing:
 
     def explained(self, client: Client, url: TypeUrl, name: str) -> wire.Explained:
         """The plan and the lines behind one resource."""
-        found = explain.explain(self._db, client.shown.view, url, name)
+        return self._explained(client, client.shown.view, url, name)
+
+    def _explained(self, client: Client, view: View, url: TypeUrl, name: str) -> wire.Explained:
+        found = explain.explain(self._db, view, url, name)
         return wire.Explained(
             proxy=client.id,
             type=url.name,
@@ -158,16 +164,23 @@ class Showing:
             note=found.note,
         )
 
-    def plan(self, client: Client) -> wire.Plan:
-        """Everything a client's view must do."""
-        shelves = client.snapshot.types
+    def plan(self, client: Client, *, is_whole: bool = False) -> wire.Plan:
+        """Everything a client's view must do; `is_whole`: what a sidecar on demand may ask for, too, as if it were given it."""
+        view = client.shown.view
+        if not (is_whole and view.outbound.is_on_demand):
+            return self._plan(client, view, client.snapshot.types)
+        view = given_everything(view)
+        with closing(self._db.root(resources_of, view)) as root:
+            return self._plan(client, view, root.value())
+
+    def _plan(self, client: Client, view: View, shelves: Mapping[Any, Iterable[str]]) -> wire.Plan:
         return wire.Plan(
             proxy=client.id,
-            view=_plain(client.shown.view),
+            view=_plain(view),
             resources=tuple(
-                self.explained(client, url, name)
+                self._explained(client, view, url, name)
                 for url in (TypeUrl.CDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS)
-                for name in shelves.get(url, {})
+                for name in shelves.get(url, ())
             ),
         )
 

@@ -87,6 +87,8 @@ class Proxy(Wire, frozen=True):
     synced_revision: int
     is_synced: bool
     refused: tuple[Refused, ...]
+    is_on_demand: bool = False
+    """It holds what its workload has called."""
 
 
 class Proxies(Wire, frozen=True):

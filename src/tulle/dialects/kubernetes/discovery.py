@@ -13,14 +13,15 @@ from tulle.model.keys import ObjectKey, WorkloadKey
 
 DISCOVERY: Final = "tulle.dev/discovery"
 """Annotation of a pod template or a namespace: `full` or `on-demand`."""
+FULL: Final = "full"
 ON_DEMAND: Final = "on-demand"
-_WORDS: Final = ("full", ON_DEMAND)
+_WORDS: Final = (FULL, ON_DEMAND)
 
 
 @query
-def is_on_demand(db: Database, key: WorkloadKey) -> bool:
-    """The pod's annotation, else its namespace's, else the mesh's setting; other words count as unsaid."""
-    return (_said(db, pod_key(key)) or on_demand_in(db, key.cluster, key.namespace)) == ON_DEMAND
+def said_of(db: Database, key: WorkloadKey) -> str:
+    """What the pod's annotation says, else its namespace's; empty: neither says anything that is known."""
+    return _said(db, pod_key(key)) or _said(db, namespace_key(key.cluster, key.namespace))
 
 
 @query
