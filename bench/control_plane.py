@@ -61,7 +61,7 @@ def measure(cases: Sequence[Case], repeat: int) -> list[Row]:
 
 def _measured(program: Path, case: Case, repeat: int, place: Path) -> Row:
     world = worlds.write(worlds.Shape(case.services), place)
-    settings = {} if case.discovery == "full" else {"discovery": case.discovery, "serviceCidrs": [worlds.SERVICE_CIDR]}
+    settings = {"discovery": case.discovery, "serviceCidrs": [worlds.SERVICE_CIDR]}
     with control_plane(world.config, place, settings) as plane:
         loaded = {"seconds": plane.load_seconds, "cpuSeconds": plane.load_cpu_seconds, "memoryMiB": memory(plane.pid)}
         with sidecars(program, plane, case.sidecars, place, _calling(case)) as fleet:

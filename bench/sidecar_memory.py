@@ -66,11 +66,7 @@ def _measured(case: Case, program: Path, place: Path) -> Row:
         *(service(f"called-{number}", NS, "backend", [("http", PORT, 8080)]) for number in range(CALLED + NEW)),
     ]
     (folder / "workloads.yaml").write_text(worlds.documents_as_json(objects))
-    settings = (
-        {}
-        if case.discovery == "full"
-        else {"discovery": case.discovery, "serviceCidrs": [worlds.SERVICE_CIDR, LOCAL_CIDR]}
-    )
+    settings = {"discovery": case.discovery, "serviceCidrs": [worlds.SERVICE_CIDR, LOCAL_CIDR]}
     with local_mesh(folder, settings, _LOAD_SECONDS) as mesh:
         return _in_mesh(mesh)
 

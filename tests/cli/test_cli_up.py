@@ -92,7 +92,7 @@ def test_rows_of_a_gateway_name_their_lines(mesh: LocalMesh) -> None:
 
 def test_an_edit_is_live_on_every_proxy(mesh: LocalMesh) -> None:
     said = mesh.apply(BOOKINFO / "edits" / "reviews-v3.yaml").stdout
-    assert re.search(r"^live on (\d+) of \1 proxies in \d+ ms$", said, re.MULTILINE), said
+    assert re.search(r"^live on (\d+) of \1 prox(?:y|ies) in \d+ ms$", said, re.MULTILINE), said
     assert all(
         one["action"]["targets"][0]["cluster"].split("|")[2] == "v3"
         for one in (row["rule"] for row in asked(mesh, "routes", "deploy/productpage-v1", "--host", "reviews"))

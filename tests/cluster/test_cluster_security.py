@@ -301,12 +301,13 @@ def test_without_our_webhooks_the_cluster_and_the_mesh_go_on(mesh: Mesh) -> None
     with pytest.raises(subprocess.CalledProcessError) as refused:
         cluster.apply(WRONG)
     assert "TUL" in refused.value.stderr
+    call = ["exec", "-n", HERE, "one", "-c", "app", "--", "curl", "-sf", "-m", "5", "http://two/index.html"]
+    assert cluster.kubectl(*call).strip() == "ok", "what a workload has called it goes on calling"
     cluster.kubectl("scale", "deploy/tulled", "-n", SYSTEM, "--replicas=0")
     gone = ["get", "pods", "-n", SYSTEM, "-l", "app=tulled", "-o", "name"]
     until("no control plane", lambda: not cluster.kubectl(*gone).strip())
     try:
         cluster.apply(WRONG)
-        call = ["exec", "-n", HERE, "one", "-c", "app", "--", "curl", "-sf", "-m", "5", "http://two/index.html"]
         assert cluster.kubectl(*call).strip() == "ok"
         cluster.apply(POD.replace("NAME", "free").replace("NS", OUTSIDE))
         cluster.wait("--for=condition=Ready", "pod/free", "-n", OUTSIDE, limit_s=PATIENCE_S)

@@ -37,7 +37,7 @@ NAME = "outbound|80||web.default.svc.cluster.local"
 
 def world(depth: Depth, *more: str) -> World:
     pods = [pod("client", "10.244.0.2"), pod("web-1", "10.244.1.1", labels={"app": "web"}), *more]
-    return World.of(WEB + "".join(pods), mesh=MeshSettings(depth=depth))
+    return World.of(WEB + "".join(pods), mesh=MeshSettings(depth=depth, discovery="full"))
 
 
 def alpn(found: World, name: str = NAME) -> list[str]:

@@ -8,6 +8,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from tulle.compile.keyed import Asked, owners
@@ -25,6 +26,8 @@ from tulle.xds.resource import Resource
 from tulle.xds.schema import any_to_dict
 
 CLUSTER = "Kubernetes"
+FULL = {"discovery": "full", "depth": "full"}
+"""Of MeshSettings: every sidecar holds everything and parses everything, which shows the most."""
 
 
 class World:
@@ -35,7 +38,7 @@ class World:
         self.source.reload()
         self.db = Database(check_purity=check_purity)
         with self.db.edit() as tx:
-            tx.set(settings, mesh or MeshSettings())
+            tx.set(settings, mesh or msgspec.convert(FULL, MeshSettings))
             for key, value in self.source.objects.items():
                 tx.set(objects, key, value)
 

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from compile.world import CLUSTER, on_demand, static, validate
+import msgspec
+
+from compile.world import CLUSTER, FULL, on_demand, static, validate
 from fuzz.mutating import Raw, mutations
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import view_of
@@ -43,7 +45,7 @@ def decoded(configuration: list[Raw]) -> tuple[Database, list[ObjectKey], Counte
     keys: list[ObjectKey] = []
     count: Counter[str] = Counter()
     with db.edit() as tx:
-        tx.set(settings, MeshSettings())
+        tx.set(settings, msgspec.convert(FULL, MeshSettings))
         for raw in configuration:
             found = read(raw)
             for problem in found.problems:

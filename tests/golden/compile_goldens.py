@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from compile.world import CLUSTER, World, pod
+from compile.world import CLUSTER, FULL, World, pod
 from golden.pem import filled
 from tulle.compile.explain import explain
 from tulle.compile.readable import readable
@@ -60,7 +60,7 @@ class Case:
         self.title = self.text.partition("\n")[0].removeprefix("# ")
         self.directives = list(directives(self.text))
         changes = [yaml.safe_load(words) for name, words in self.directives if name == "mesh"]
-        mesh = msgspec.convert(changes[0] if changes else {}, MeshSettings)
+        mesh = msgspec.convert(FULL | (changes[0] if changes else {}), MeshSettings)
         with tempfile.TemporaryDirectory() as scene:
             pods = Path(scene) / "pods.yaml"
             self._pods = str(pods)

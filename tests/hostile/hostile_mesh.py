@@ -96,7 +96,8 @@ class HostileMesh(LocalMesh):
     """Starts it, tells the intruder where everything is, waits for what it got."""
 
     def __init__(self) -> None:
-        super().__init__(mesh(), secrets())
+        # a sidecar that holds everything speaks mTLS to pod addresses too: more ways to try than one on demand has
+        super().__init__(mesh(), secrets(), settings={"discovery": "full"})
         self.lair = self.control / "lair"
         self.xds_ports = [_free_port(), _free_port()]
         """Without and with TLS, on the loopback of the host."""

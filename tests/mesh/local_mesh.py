@@ -76,7 +76,7 @@ class LocalMesh:
     @property
     def is_on_demand(self) -> bool:
         """Whether its sidecars ask for what they call."""
-        return self._settings.get("discovery") == "on-demand"
+        return self._settings.get("discovery", "on-demand") == "on-demand"
 
     def add(self, manifest: str) -> None:
         """One more manifest, before the start."""

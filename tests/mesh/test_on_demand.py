@@ -118,7 +118,7 @@ def mesh() -> Iterator[LocalMesh]:
     certificate, key = self_signed("safe.lazy.svc.cluster.local")
     routes = [ROUTES.replace("NAME", name) for name in ("split", "split-socket", "split-grpc")]
     routes += [FAULT.replace("NAME", name) for name in ("faulty", "faulty-post")]
-    mesh = LocalMesh(manifest(*objects()), *routes, MIRROR, settings={"discovery": "on-demand"})
+    mesh = LocalMesh(manifest(*objects()), *routes, MIRROR, settings={"discovery": "on-demand", "depth": "full"})
     place = mesh.installed.programs / mesh.name
     for name, content in (("cert.pem", certificate), ("key.pem", key)):
         mesh.installed.file_for_user(place / name, content)

@@ -12,7 +12,7 @@ from serve_parts import Mesh
 @pytest.fixture
 def mesh() -> Iterator[Mesh]:
     home = Path(tempfile.mkdtemp(prefix="tulle-t"))
-    made = Mesh(home)
+    made = Mesh(home, settings={"discovery": "full"})
     try:
         yield made
     finally:

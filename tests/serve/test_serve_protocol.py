@@ -92,6 +92,7 @@ def test_what_a_client_already_holds_is_not_sent_again_even_by_another_replica(s
 
 
 def test_state_of_the_world_lists_everything_and_leaves_out_what_is_gone(shop: Mesh) -> None:
+    shop.settings["discovery"] = "on-demand"  # it cannot ask
     shop.start()
     with Ads(unix(socket_of(shop, "reviews-1", "default")), sotw=True) as ads:
         ads.say_sotw(TypeUrl.CDS, node=REVIEWS)

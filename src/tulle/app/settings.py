@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
     default_retry_attempts: int = _MESH.default_retry_attempts
     http_trust_denials: bool = True
     depth: Depth = _MESH.depth
-    discovery: Literal["full", "on-demand"] = "full"
+    discovery: Literal["full", "on-demand"] = "on-demand"
     """Whether sidecars hold everything they may call, or what they have called."""
     service_cidrs: tuple[str, ...] = _MESH.service_cidrs
     discovery_selectors: tuple[LabelSelector, ...] = ()

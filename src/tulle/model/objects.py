@@ -43,9 +43,9 @@ class MeshSettings(Struct, frozen=True):
     """Istio retries idempotently safe failures twice unless a route says otherwise; 0 turns mesh retries off."""
     http_trust_denials: bool = True
     """Denials tell mTLS-authenticated callers which policy refused them."""
-    depth: Depth = Depth.FULL
+    depth: Depth = Depth.ONCE
     """How much of HTTP sidecars parse where neither namespace nor workload says it (annotation `tulle.dev/depth`)."""
-    discovery: str = "full"
+    discovery: str = "on-demand"
     """`full` or `on-demand`: what sidecars hold where neither namespace nor workload says it (annotation `tulle.dev/discovery`)."""
     service_cidrs: tuple[str, ...] = ()
     """Where services have their addresses; empty: around the addresses that services have."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tulle.serve.client import Client, Ending
 from tulle.serve.valve import Valve
@@ -114,6 +114,8 @@ class Guest(Struct, frozen=True):
     """PEM of it."""
     proven: Proven | None = None
     """By a token."""
+    can_ask: bool = True
+    """It speaks the delta variant, in which names are asked for one by one; state of the world gets everything there is."""
 
 
 class NotAdmittedError(Exception):
@@ -161,7 +163,7 @@ class Service(grpc.GenericRpcHandler):
             try:
                 request, node = read(first)
                 guest = self._guest(context) if self._reviewer is None else await self._holder(context, self._reviewer)
-                client = self._lobby.admit(guest, node)
+                client = self._lobby.admit(structs.replace(guest, can_ask=read is read_delta), node)
             except DecodeError:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a discovery request")
             except NotAdmittedError as refused:

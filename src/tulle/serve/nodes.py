@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tulle.compile.inbound import policies_on
 from tulle.compile.scope import label_keys_in_use
-from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_of
+from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_for
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes.discovery import ON_DEMAND, on_demand_in
 from tulle.engine import Database, query
@@ -31,6 +31,8 @@ class Claim(Struct, frozen=True):
     """Empty: it did not say."""
     labels: Labels = ()
     cluster: str = ""
+    can_ask: bool = True
+    """See `ads.Guest`."""
 
     @property
     def is_gateway(self) -> bool:
@@ -38,10 +40,10 @@ class Claim(Struct, frozen=True):
         return self.role == "router"
 
 
-def claim_of(node: ClientNode | None) -> Claim:
+def claim_of(node: ClientNode | None, *, can_ask: bool = True) -> Claim:
     """The claim of a first request. Never fails: what is missing or too long is empty."""
     if node is None:
-        return Claim("", "", "", "")
+        return Claim("", "", "", "", can_ask=can_ask)
     role, address, workload, *_ = [*node.id.split("~"), "", "", ""] if "~" in node.id else ["", "", node.id, ""]
     name, _, namespace = workload.rpartition(".") if "." in workload else (workload, "", "")
     said = node.metadata.get("NAMESPACE")
@@ -54,6 +56,7 @@ def claim_of(node: ClientNode | None) -> Claim:
         _text(said) or _text(namespace),
         tuple(sorted((_text(key), _text(value)) for key, value in list(pairs)[:_MAX_LABELS] if _text(key))),
         _text(node.metadata.get("CLUSTER_ID")),
+        can_ask,
     )
 
 
@@ -63,11 +66,11 @@ def claimed_view(db: Database, claim: Claim) -> View:
     cluster = claim.cluster or settings(db).cluster
     namespace = claim.namespace or "default"
     if claim.name:
-        known = view_of(db, WorkloadKey(cluster, namespace, claim.name))
+        known = view_for(db, WorkloadKey(cluster, namespace, claim.name), claim.can_ask)
         if known is not None:
             return known
     labels = _kept(claim.labels, label_keys_in_use(db, cluster))
-    is_on_demand = not claim.is_gateway and on_demand_in(db, cluster, namespace) == ON_DEMAND
+    is_on_demand = claim.can_ask and not claim.is_gateway and on_demand_in(db, cluster, namespace) == ON_DEMAND
     outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway, is_on_demand=is_on_demand)
     if claim.is_gateway:
         chosen_by = _kept(claim.labels, selector_keys(db, cluster))

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tulle.compile.ondemand import is_known
 from tulle.compile.scope import NOBODY
-from tulle.compile.views import OutboundView, View, view_of
+from tulle.compile.views import OutboundView, View, view_for
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import workload
 from tulle.engine import Database, Root
@@ -296,7 +296,7 @@ class Pushing:
         """A client for a new stream. Raises NotAdmittedError: unknown pod, wrong certificate, nothing good to show."""
         if len(self.fleet.clients) >= MOST_CLIENTS:
             raise NotAdmittedError(Ending("RESOURCE_EXHAUSTED", f"more than {MOST_CLIENTS} streams"))
-        claim = claim_of(node)
+        claim = claim_of(node, can_ask=guest.can_ask)
         seat = self._seat(guest, claim)
         return self._admitted(guest, claim, seat) if seat else self._welcomed(claim)
 
@@ -365,7 +365,7 @@ class Pushing:
 
     def _admitted(self, guest: Guest, claim: Claim, seat: Seat) -> Client:
         identity = spiffe_id(settings_now(self._db).trust_domain, seat.workload.namespace, seat.service_account)
-        root = self._db.root(view_of, seat.workload)
+        root = self._db.root(view_for, seat.workload, guest.can_ask)
         learns_as = f"{identity} {self._owner_of(seat)}"
         shown = self._looked_at(root, seat.id, learns_as)
         self._credentials.want(seat.uid, identity)

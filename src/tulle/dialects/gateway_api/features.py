@@ -65,6 +65,7 @@ MESH_FEATURES: Final = (
     "HTTPRouteParentRefPort",
     "HTTPRouteResponseHeaderModification",
     "Mesh",
+    "MeshClusterIPMatching",
     "MeshConsumerRoute",
     "MeshHTTPRouteBackendRequestHeaderModification",
     "MeshHTTPRouteNamedRouteRule",
@@ -78,8 +79,6 @@ MESH_FEATURES: Final = (
 TESTED_BY_US: Final = ("HTTPRouteRetryBackendTimeout", "HTTPRouteRetryConnectionError")
 """Of what is claimed: features of which the suite (v1.6.3) has no test."""
 NOT_CLAIMED: Final = {
-    "MeshClusterIPMatching": "sidecars in full push route by Host within a port: a Host header that names a service with routes meets them on "
-    "connections to another service, too",
     "UDPRoute": "datagrams are not routed: Envoy's UDP proxy sends a listener's datagrams to one cluster, which cannot say a route's weights; "
     "listeners of UDP are UnsupportedProtocol, the routes UnsupportedValue",
 }
