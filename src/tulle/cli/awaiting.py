@@ -6,13 +6,17 @@ Polls the API; bounded by the time given. Knows Deployments, definitions and pod
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tulle.cli.output import Exit
 from tulle.cli.reaching import Cluster, refuse_with, true_conditions
 from tulle.cli.steps import Step
+from tulle.installing.naming import REVISION
+from tulle.installing.webhooks import INJECT
 from tulle.kube.discovery import Resource
+from tulle.kube.errors import Refused
 
 _POLL_S: Final = 0.5
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
@@ -21,6 +25,7 @@ DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", is_namespaced=False
 )
 _PODS: Final = Resource("", "v1", "pods", "Pod")
+_TRIAL_PATH: Final = "/api/v1/namespaces/default/pods"
 _HOPELESS: Final = 3
 """Restarts after which a crash is worth a word of its own."""
 
@@ -74,6 +79,32 @@ async def rolled_out(
         reason=reason,
         namespace=namespace,
     )
+
+
+async def admission(cluster: Cluster, revision: str, seconds: float) -> None:
+    """Wait until the API server gets answers about pods of a revision (empty: pods that name none). Ends the command with TUL1136.
+
+    Asked by a pod on trial, which is never made: ready pods are not yet an address that every node knows, a certificate that
+    the API server trusts, or a port that a firewall lets it reach.
+    """
+    labels = {INJECT: "true", **({REVISION: revision} if revision else {})}
+    metadata = {"generateName": "tulle-trial-", "labels": labels}
+    trial = json.dumps({"metadata": metadata, "spec": {"containers": [{"name": "trial", "image": "trial"}]}}).encode()
+    reason = ""
+
+    async def answered() -> bool:
+        nonlocal reason
+        try:
+            await cluster.access.send("POST", _TRIAL_PATH, query={"dryRun": "All"}, body=trial)
+        except Refused as refused:
+            # Any other refusal (a quota, a policy of another) is of the pod: we were asked, or could not be.
+            reason = refused.message if "failed calling webhook" in refused.message else ""
+        else:
+            reason = ""
+        return not reason
+
+    if not await until(answered, seconds):
+        refuse_with("TUL1136", Exit.TIMEOUT, seconds=f"{seconds:g}", reason=reason)
 
 
 def progress(deployment: Mapping[str, Any]) -> tuple[int, int, bool]:

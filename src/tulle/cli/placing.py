@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from tulle.cli.awaiting import DAEMON_SETS, DEPLOYMENTS, established, rolled_out
+from tulle.cli.awaiting import DAEMON_SETS, DEPLOYMENTS, admission, established, rolled_out
 from tulle.cli.choosing import Choice
 from tulle.cli.installations import CHOSEN, is_ours
 from tulle.cli.output import Exit
@@ -89,6 +89,9 @@ class Placing:
                 with self._steps.step(f"{name}: ready") as step:
                     meta = one["metadata"]
                     await rolled_out(self._cluster, meta["namespace"], meta["name"], self._left_s(), step, kind=kind)
+        if any(one["kind"] == "MutatingWebhookConfiguration" for one in objects):
+            with self._steps.step(f"{name}: asked about pods"):
+                await admission(self._cluster, self._request.values.revision, self._left_s())
 
     def _left_s(self) -> float:
         return max(1.0, self._wait_s - self._steps.seconds)
