@@ -73,9 +73,9 @@ def started(settings: dict[str, object]) -> Iterator[Place]:
             yield place
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
-    with started({}) as found:
+@pytest.fixture(scope="module", params=[{}, {"discovery": "full", "depth": "full"}], ids=["default", "full"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with started(request.param) as found:
         yield found
 
 
