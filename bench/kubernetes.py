@@ -37,6 +37,7 @@ from tulle.kube.errors import KubeError
 NAME = "kubernetes"
 START_SECONDS = 120.0
 PROMISED_SECONDS, PROMISED_MIB = 15.0, 400.0
+HEAD = ("edit", "last ms", "of it the write", "CPU s", "kB", "sidecars that got something")
 NAMED = ("-ns", f"{PREFIX}-%d")
 _SETTLE_S = 2.0
 CHURN = 100.0
@@ -213,9 +214,6 @@ def _trials(fleet: Sidecars, editor: Editor, name: str, repeat: int) -> Row:
         "bytes": rounded(median([float(line["bytes"]) for line in found])),
         "all": {"milliseconds": [line["last_ms"] for line in found], "weights": [line["weights"] for line in found]},
     }
-
-
-HEAD = ("edit", "last ms", "of it the write", "CPU s", "kB", "sidecars that got something")
 
 
 def text(rows: Sequence[Row]) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).resolve().parent
 PUBLISHED = Path(os.environ.get("TULLE_CASES") or HERE.parents[2] / "shared" / "cases")
 
@@ -72,3 +74,10 @@ VERBATIM = Cases(
     permissive_namespace="inventory-space",
 )
 SETS = [OWN, *([VERBATIM] if PUBLISHED.is_dir() else [])]
+
+
+@pytest.fixture(scope="module", params=SETS, ids=lambda found: found.name)
+def cases(request: pytest.FixtureRequest) -> Cases:
+    """Each set of manifests in turn."""
+    found: Cases = request.param
+    return found

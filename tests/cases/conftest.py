@@ -4,18 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mesh"))
 
-from case_sets import PUBLISHED, SETS, Cases
+from case_sets import PUBLISHED, cases
 
-
-@pytest.fixture(scope="module", params=SETS, ids=lambda found: found.name)
-def cases(request: pytest.FixtureRequest) -> Cases:
-    """Each set of manifests in turn."""
-    found: Cases = request.param
-    return found
+__all__ = ["cases"]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -37,6 +37,7 @@ def test_what_it_holds_is_less_and_it_says_so(mesh: Mesh) -> None:
     assert "reviews.shop" not in told
     assert "holds what its workload has called; `tulle routes` lists what it may call" in told
     assert "reviews" not in said(mesh, "proxy", "config", "cluster", PAGE)
+    assert "called" not in said(mesh, "proxy", "config", "secret", PAGE), "certificates are held in any case"
     json.loads(said(mesh, "proxy", "config", "route", PAGE, "-o", "json"))
 
 

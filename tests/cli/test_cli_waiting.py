@@ -42,11 +42,18 @@ async def test_it_asks_until_there_is_an_answer_and_makes_nothing(revision: str)
     assert trial["metadata"]["labels"].get("istio.io/rev", "") == revision
 
 
-async def test_a_refusal_of_the_pod_itself_is_an_answer() -> None:
-    forbidden = Refused(
-        "POST", "/api/v1/namespaces/default/pods", 403, "Forbidden", 'violates PodSecurity "restricted"'
-    )
-    await awaiting.admission(Asked(refusals=1, last=forbidden), "", 5)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, 'violates PodSecurity "restricted"'),
+        (500, 'Internal error occurred: failed calling webhook "pods.other.example": dial tcp: connection refused'),
+    ],
+)
+async def test_a_refusal_of_the_pod_itself_is_an_answer(status: int, message: str) -> None:
+    refused = Refused("POST", "/api/v1/namespaces/default/pods", status, "Said", message)
+    cluster = Asked(refusals=1, last=refused)
+    await awaiting.admission(cluster, "", 5)  # type: ignore[arg-type]
+    assert len(cluster.sent) == 2
 
 
 async def test_who_is_never_reached_is_told_why() -> None:

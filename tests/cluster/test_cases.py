@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,15 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from case_sets import Cases
+from certificates import self_signed, tls_secret
 from kubelab import images, rootfs
 from kubelab.cluster import Cluster
 from mesh_parts import LITTLE, PATIENCE_S, caller, curl, mesh_in, pods_of, space, tulle, until
-
-CASES = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(CASES / "cases"), str(CASES / "mesh")]
-
-from case_sets import SETS, Cases  # noqa: E402 - shared with the tests of the local run
-from certificates import self_signed, tls_secret  # noqa: E402
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
@@ -79,12 +74,6 @@ def version_image(reference: str, says: str) -> rootfs.Image:
     """What the cases call by their own registry: a server on 3030 that says its version."""
     script = f"mkdir /tmp/w; echo {says} >/tmp/w/index.html; exec httpd -f -p 3030 -h /tmp/w"
     return rootfs.Image((reference,), images.tools().layers, ("/bin/sh", "-c", script))
-
-
-@pytest.fixture(scope="module", params=SETS, ids=lambda found: found.name)
-def cases(request: pytest.FixtureRequest) -> Cases:
-    found: Cases = request.param
-    return found
 
 
 @pytest.fixture(scope="module")

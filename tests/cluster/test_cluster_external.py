@@ -1,26 +1,22 @@
 """Cases 09 and 10 in a real cluster: the rows of the local run, with a pod outside the mesh for the machine out there."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import external_rows as rows
 import pytest
+from case_sets import Cases
+from certificates import self_signed, tls_secret
+from clients import Client
 from kubelab.cluster import Cluster
 from mesh_parts import LITTLE, PATIENCE_S, mesh_in, tulle, until
-
-TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "cases"), str(TESTS / "mesh")]
-
-import external_rows as rows  # noqa: E402 - shared with the tests of the local run
-from case_sets import SETS, Cases  # noqa: E402
-from certificates import self_signed, tls_secret  # noqa: E402
-from clients import Client  # noqa: E402
-from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
+from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 
+TESTS = Path(__file__).resolve().parents[1]
 IMAGE = "tulle/bookinfo:dev"
 """Python."""
 WORLD = "world"
@@ -30,12 +26,6 @@ METRICS = (
     "import urllib.request; "
     "print(urllib.request.urlopen('http://127.0.0.1:15090/stats/prometheus', timeout=10).read().decode())"
 )
-
-
-@pytest.fixture(scope="module", params=SETS, ids=lambda found: found.name)
-def cases(request: pytest.FixtureRequest) -> Cases:
-    found: Cases = request.param
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,11 @@
 
 import pytest
 
-from compile.world import CLUSTER, World, pod
+from compile.world import CLUSTER, World, mesh_settings, pod
 from tulle.compile.destinations import met_at
 from tulle.dialects.istio.security import authorizations
 from tulle.model.intent import Depth
 from tulle.model.keys import ObjectKey, ServiceKey
-from tulle.model.objects import MeshSettings
 from tulle.policies import KINDS
 from tulle.xds.names import TypeUrl
 
@@ -37,7 +36,7 @@ NAME = "outbound|80||web.default.svc.cluster.local"
 
 def world(depth: Depth, *more: str) -> World:
     pods = [pod("client", "10.244.0.2"), pod("web-1", "10.244.1.1", labels={"app": "web"}), *more]
-    return World.of(WEB + "".join(pods), mesh=MeshSettings(depth=depth, discovery="full"))
+    return World.of(WEB + "".join(pods), mesh=mesh_settings(depth=depth))
 
 
 def alpn(found: World, name: str = NAME) -> list[str]:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from compile.world import CLUSTER, World
+from compile.world import CLUSTER, World, mesh_settings
 from tulle.compile.ondemand import resources_held
 from tulle.compile.views import view_of
 from tulle.model.keys import WorkloadKey
-from tulle.model.objects import MeshSettings
 from tulle.xds.names import TypeUrl
 
 GATEWAY = """
@@ -27,7 +26,7 @@ status: {podIP: 10.1.0.1, phase: Running, conditions: [{type: Ready, status: "Tr
 
 @pytest.mark.parametrize("discovery", ["full", "on-demand"])
 def test_no_listener_takes_such_a_port_at_every_address(discovery: str) -> None:
-    db = World.of(GATEWAY, mesh=MeshSettings(discovery=discovery)).db
+    db = World.of(GATEWAY, mesh=mesh_settings(discovery=discovery)).db
     view = view_of(db, WorkloadKey(CLUSTER, "shop", "web"))
     assert view is not None
     listeners = resources_held(db, view, frozenset())[TypeUrl.LDS]

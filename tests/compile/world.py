@@ -26,8 +26,11 @@ from tulle.xds.resource import Resource
 from tulle.xds.schema import any_to_dict
 
 CLUSTER = "Kubernetes"
-FULL = {"discovery": "full", "depth": "full"}
-"""Of MeshSettings: every sidecar holds everything and parses everything, which shows the most."""
+
+
+def mesh_settings(**changes: Any) -> MeshSettings:
+    """In full push at depth full unless `changes` say otherwise: every sidecar holds and parses everything, which shows the most."""
+    return msgspec.convert({"discovery": "full", "depth": "full", **changes}, MeshSettings)
 
 
 class World:
@@ -38,7 +41,7 @@ class World:
         self.source.reload()
         self.db = Database(check_purity=check_purity)
         with self.db.edit() as tx:
-            tx.set(settings, mesh or msgspec.convert(FULL, MeshSettings))
+            tx.set(settings, mesh or mesh_settings())
             for key, value in self.source.objects.items():
                 tx.set(objects, key, value)
 

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
-from compile.world import CLUSTER, FULL, on_demand, static, validate
+from compile.world import CLUSTER, mesh_settings, on_demand, static, validate
 from fuzz.mutating import Raw, mutations
 from tulle.compile.snapshot import resources_of
 from tulle.compile.views import view_of
@@ -16,7 +14,6 @@ from tulle.dialects.inputs import objects, settings
 from tulle.dialects.reading import read
 from tulle.engine import Database
 from tulle.model.keys import ObjectKey, WorkloadKey
-from tulle.model.objects import MeshSettings
 from tulle.model.problems import catalogue
 from tulle.xds.names import TypeUrl
 from tulle.xds.resource import Resource
@@ -45,7 +42,7 @@ def decoded(configuration: list[Raw]) -> tuple[Database, list[ObjectKey], Counte
     keys: list[ObjectKey] = []
     count: Counter[str] = Counter()
     with db.edit() as tx:
-        tx.set(settings, msgspec.convert(FULL, MeshSettings))
+        tx.set(settings, mesh_settings())
         for raw in configuration:
             found = read(raw)
             for problem in found.problems:

@@ -15,15 +15,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import yaml
 
-from compile.world import CLUSTER, FULL, World, pod
+from compile.world import CLUSTER, World, mesh_settings, pod
 from golden.pem import filled
 from tulle.compile.explain import explain
 from tulle.compile.readable import readable
 from tulle.dialects.analysis import problems_of
-from tulle.model.objects import MeshSettings
 from tulle.xds.names import TypeUrl
 from tulle.xds.schema import any_to_dict
 
@@ -60,7 +58,7 @@ class Case:
         self.title = self.text.partition("\n")[0].removeprefix("# ")
         self.directives = list(directives(self.text))
         changes = [yaml.safe_load(words) for name, words in self.directives if name == "mesh"]
-        mesh = msgspec.convert(FULL | (changes[0] if changes else {}), MeshSettings)
+        mesh = mesh_settings(**(changes[0] if changes else {}))
         with tempfile.TemporaryDirectory() as scene:
             pods = Path(scene) / "pods.yaml"
             self._pods = str(pods)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,22 @@ def alone(
     own = [one for one in bootstrap["static_resources"]["clusters"] if one["name"] != "xds-grpc"]
     bootstrap["static_resources"]["clusters"] = [*own, *clusters]
     command[at] = json.dumps(bootstrap)
+    with running(command, variables, lambda: _listens(port)):
+        yield port, str(directory / "admin.sock")
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], variables: Mapping[str, str], is_up: Callable[[], bool]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """An Envoy, from when it is up."""
     process = subprocess.Popen(command, env=variables)
     try:
         until = time.monotonic() + 20
-        while time.monotonic() < until and not _listens(port):
+        while time.monotonic() < until and not is_up():
             assert process.poll() is None
             time.sleep(0.05)
-        yield port, str(directory / "admin.sock")
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=10)

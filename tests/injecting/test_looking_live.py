@@ -6,13 +6,11 @@ import base64
 import contextlib
 import http.client
 import json
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from injecting_kubelet import Json, alone, proxy_of, started, validated
+from injecting_kubelet import Json, alone, proxy_of, running, started, validated
 
 from tulle.compile.envoy.bootstrap import TYPE
 from tulle.compile.envoy.cluster_bootstrap import LOOKING_PATHS, LOOKING_PORT
@@ -116,17 +114,9 @@ def test_one_directory_is_watched(tmp_path: Path, roots: str) -> None:
     bootstrap = json.loads(command[at])
     del bootstrap["static_resources"]["listeners"]
     command[at] = json.dumps(bootstrap)
-    process = subprocess.Popen(command, env=variables)
-    try:
-        until = time.monotonic() + 20
-        while time.monotonic() < until and not (tmp_path / "admin.sock").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
+    with running(command, variables, (tmp_path / "admin.sock").exists) as process:
         links = [one.readlink() for one in Path(f"/proc/{process.pid}/fd").iterdir()]
         assert [one.name for one in links if "inotify" in one.name] == ["anon_inode:inotify"]
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 def holding(chain: str, key: str, file: Path) -> Json:

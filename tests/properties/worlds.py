@@ -5,10 +5,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-import msgspec
 import yaml
 
-from compile.world import CLUSTER, FULL, on_demand
+from compile.world import CLUSTER, mesh_settings, on_demand
 from golden.compile_goldens import CASES, directives, pod_of
 from golden.pem import filled
 from tulle.compile.snapshot import resources_of
@@ -51,7 +50,7 @@ def database(things: Iterable[Object], mesh: MeshSettings | None = None) -> Data
     """A database of objects, set in one edit."""
     db = Database()
     with db.edit() as tx:
-        tx.set(settings, mesh or msgspec.convert(FULL, MeshSettings))
+        tx.set(settings, mesh or mesh_settings())
         for one in things:
             tx.set(objects, one.key, one)
     return db

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from tulle.identity.moves import Timing
 from tulle.model.intent import Depth
-from tulle.model.objects import MeshSettings
+from tulle.model.objects import Discovery, MeshSettings
 from tulle.sources.cluster_namespaces import LabelSelector
 
 _MESH = MeshSettings()
@@ -35,7 +35,7 @@ class Settings(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, 
     default_retry_attempts: int = _MESH.default_retry_attempts
     http_trust_denials: bool = True
     depth: Depth = _MESH.depth
-    discovery: Literal["full", "on-demand"] = "on-demand"
+    discovery: Discovery = _MESH.discovery
     """Whether sidecars hold everything they may call, or what they have called."""
     service_cidrs: tuple[str, ...] = _MESH.service_cidrs
     discovery_selectors: tuple[LabelSelector, ...] = ()

@@ -14,18 +14,16 @@ from tulle.cli.output import Exit
 from tulle.cli.reaching import Cluster, refuse_with, true_conditions
 from tulle.cli.steps import Step
 from tulle.installing.naming import REVISION
-from tulle.installing.webhooks import INJECT
+from tulle.installing.webhooks import INJECT, INJECTION
 from tulle.kube.discovery import Resource
 from tulle.kube.errors import Refused
+from tulle.kube.resources import DEPLOYMENTS, PODS
 
 _POLL_S: Final = 0.5
-DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
 DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
 DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", is_namespaced=False
 )
-_PODS: Final = Resource("", "v1", "pods", "Pod")
-_TRIAL_PATH: Final = "/api/v1/namespaces/default/pods"
 _HOPELESS: Final = 3
 """Restarts after which a crash is worth a word of its own."""
 
@@ -95,10 +93,11 @@ async def admission(cluster: Cluster, revision: str, seconds: float) -> None:
     async def answered() -> bool:
         nonlocal reason
         try:
-            await cluster.access.send("POST", _TRIAL_PATH, query={"dryRun": "All"}, body=trial)
+            await cluster.access.send("POST", PODS.path("default"), query={"dryRun": "All"}, body=trial)
         except Refused as refused:
-            # Any other refusal (a quota, a policy of another) is of the pod: we were asked, or could not be.
-            reason = refused.message if "failed calling webhook" in refused.message else ""
+            # Any other refusal (a quota, a policy or a webhook of another) is of the pod: we were asked, or could not be.
+            is_ours = "failed calling webhook" in refused.message and INJECTION in refused.message
+            reason = refused.message if is_ours else ""
         else:
             reason = ""
         return not reason
@@ -134,7 +133,7 @@ async def trouble(cluster: Cluster, namespace: str, name: str, kind: Resource = 
         return "it is not there"
     labels = found["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    for pod in await cluster.listed(_PODS, selector, namespace):
+    for pod in await cluster.listed(PODS, selector, namespace):
         reason = pod_trouble(pod)
         if reason:
             return f"{pod['metadata']['name']}: {reason}"

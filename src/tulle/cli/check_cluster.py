@@ -28,6 +28,7 @@ from tulle.installing.release import VERSION
 from tulle.installing.values import values_of
 from tulle.kube.discovery import Resource
 from tulle.kube.errors import Refused
+from tulle.kube.resources import NAMESPACES
 from tulle.model.problems import NOWHERE, Problem, problem
 
 T = TypeVar("T")
@@ -176,7 +177,7 @@ async def _data_plane(cluster: Cluster, there: Sequence[Revision]) -> Category:
         )
     )
     known = names | {one.name for one in pointing}
-    namespaces = await cluster.listed(Resource("", "v1", "namespaces", "Namespace", is_namespaced=False))
+    namespaces = await cluster.listed(NAMESPACES)
     lost = [
         one
         for one in namespaces

@@ -10,7 +10,7 @@ from tulle.cli.connection import Connection, connect, mesh_option, namespace_opt
 from tulle.cli.get import objects, problems_by_object
 from tulle.cli.inbound import ports, what, who
 from tulle.cli.kinds import Kind, kind_named
-from tulle.cli.output import Exit, as_yaml, refuse, report
+from tulle.cli.output import Exit, as_yaml, count, refuse, report
 from tulle.cli.routes import action_words, match_words, policy_words
 from tulle.cli.written import Spot, Written, place_words, shown_path, spot_of
 
@@ -202,9 +202,10 @@ def _used_by(connection: Connection, namespace: str, name: str) -> Lines:
                 break
         else:
             asking += bool(plan) and proxy.get("isOnDemand", False)
-    rest = f"{asking} {'sidecar' if asking == 1 else 'sidecars'} on demand: as soon as the workload calls"
-    said = [", ".join(users), *([rest] if asking else [])]
-    yield f"In force at: {'; '.join(filter(None, said)) or 'no connected proxy'}"
+    said = [", ".join(users)] if users else []
+    if asking:
+        said.append(f"{count(asking, 'sidecar')} on demand: as soon as the workload calls")
+    yield f"In force at: {'; '.join(said) or 'no connected proxy'}"
 
 
 def _intended(action: Raw) -> str:

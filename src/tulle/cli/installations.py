@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from tulle.cli.reaching import Cluster, Json, together
 from tulle.installing.naming import DEFAULT, INSTALL, REVISION, SHARED, TAG
 from tulle.kube.discovery import Resource
+from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, PODS
 
 PART: Final = "app.kubernetes.io/part-of=tulle"
 """Selects what install and the control plane make; `is_ours` looks closer."""
@@ -57,7 +58,7 @@ def is_ours(one: Mapping[str, Any]) -> bool:
 
 async def revisions(cluster: Cluster) -> list[Revision]:
     """Every installed revision, by name."""
-    deployments = await cluster.listed(_DEPLOYMENTS, f"{PART},app.kubernetes.io/component=control-plane")
+    deployments = await cluster.listed(DEPLOYMENTS, f"{PART},app.kubernetes.io/component=control-plane")
     return sorted(map(_revision, filter(is_ours, deployments)), key=lambda one: (one.name, one.namespace))
 
 
@@ -79,7 +80,7 @@ def _revision(deployment: Json) -> Revision:
 
 async def tags(cluster: Cluster) -> list[Tag]:
     """Every tag, by name."""
-    webhooks = await cluster.listed(_INJECTORS, f"{PART},{TAG}")
+    webhooks = await cluster.listed(INJECTORS, f"{PART},{TAG}")
     return sorted(
         Tag(
             labels_of(one)[TAG],
@@ -94,7 +95,7 @@ async def tags(cluster: Cluster) -> list[Tag]:
 async def users(cluster: Cluster, names: Iterable[str]) -> list[str]:
     """Namespaces that name one of these revisions or tags."""
     named = frozenset(names)
-    found = await cluster.listed(_NAMESPACES)
+    found = await cluster.listed(NAMESPACES)
     return [
         str(one["metadata"]["name"])
         for one in found
@@ -105,7 +106,7 @@ async def users(cluster: Cluster, names: Iterable[str]) -> list[str]:
 
 async def sidecars(cluster: Cluster) -> list[Json]:
     """Pods that were injected."""
-    found = await cluster.listed(_PODS)
+    found = await cluster.listed(PODS)
     return [one for one in found if "sidecar.istio.io/status" in (one["metadata"].get("annotations") or {})]
 
 
@@ -156,16 +157,10 @@ def is_shared(one: Mapping[str, Any]) -> bool:
     return labels_of(one).get(INSTALL, SHARED) == SHARED
 
 
-_DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
-_INJECTORS: Final = Resource(
+INJECTORS: Final = Resource(
     "admissionregistration.k8s.io",
     "v1",
     "mutatingwebhookconfigurations",
     "MutatingWebhookConfiguration",
     is_namespaced=False,
 )
-_NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", is_namespaced=False)
-_PODS: Final = Resource("", "v1", "pods", "Pod")
-NAMESPACES: Final = _NAMESPACES
-INJECTORS: Final = _INJECTORS
-PODS: Final = _PODS

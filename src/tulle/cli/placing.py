@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, NoReturn
 
-from tulle.cli.awaiting import DAEMON_SETS, DEPLOYMENTS, admission, established, rolled_out
+from tulle.cli.awaiting import DAEMON_SETS, admission, established, rolled_out
 from tulle.cli.choosing import Choice
 from tulle.cli.installations import CHOSEN, is_ours
 from tulle.cli.output import Exit
@@ -22,6 +22,7 @@ from tulle.installing.gateway import COMPONENT as INGRESS
 from tulle.installing.installation import Request
 from tulle.installing.naming import SETTINGS
 from tulle.kube.errors import Refused
+from tulle.kube.resources import DEPLOYMENTS
 
 _COMPONENT: Final = "app.kubernetes.io/component"
 _SETTLE_S: Final = 15.0

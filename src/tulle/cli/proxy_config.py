@@ -89,7 +89,7 @@ def cluster(*, pod: str, fqdn: str, port: int, direction: str | None, **rest: An
             )
             lines.append(_line(seen, "CDS", one["name"], cells, one))
     titles = ("SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE")
-    return _print(seen, rest["form"], titles, lines, [str(line.resource["name"]) for line in lines])
+    return _print(rest["form"], titles, lines, [str(line.resource["name"]) for line in lines], asking=seen.proxy)
 
 
 @click.command()
@@ -110,7 +110,8 @@ def listener(*, pod: str, address: str, port: int, **rest: Any) -> int:
                 match, goal = envoy_dump.match_of_chain(chain), envoy_dump.goal_of_chain(chain)
                 cells = (one["name"], envoy_dump.address_of(one.get("address", {})), match, goal)
                 lines.append(_line(seen, "LDS", one["name"], cells, one))
-    return _print(seen, rest["form"], ("NAME", "ADDRESS", "MATCH", "DESTINATION"), lines, _names(lines), once=True)
+    titles = ("NAME", "ADDRESS", "MATCH", "DESTINATION")
+    return _print(rest["form"], titles, lines, _names(lines), once=True, asking=seen.proxy)
 
 
 @click.command()
@@ -132,7 +133,8 @@ def route(*, pod: str, name: str, fqdn: str, **rest: Any) -> int:
             resource = {"table": row.table, "virtualHost": row.host, "domains": row.domains, "route": row.route}
             spots, note = behind_route(seen.written, row)
             lines.append(Line(cells, resource, spots, note))
-    return _print(seen, rest["form"], ("TABLE", "DOMAINS", "MATCH", "TO"), lines, [line.cells[0] for line in lines])
+    titles = ("TABLE", "DOMAINS", "MATCH", "TO")
+    return _print(rest["form"], titles, lines, [line.cells[0] for line in lines], asking=seen.proxy)
 
 
 @click.command()
@@ -155,9 +157,8 @@ def endpoint(*, pod: str, fqdn: str, port: int, **rest: Any) -> int:
             cells = (envoy_dump.address_of(host.get("address", {})), status, outlier, name)
             lines.append(_line(seen, "CDS", name, cells, {"cluster": name, **host}))
     lines.sort(key=lambda line: (line.cells[3], line.cells[0]))
-    return _print(
-        seen, rest["form"], ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER"), lines, [one.cells[0] for one in lines]
-    )
+    titles = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER")
+    return _print(rest["form"], titles, lines, [one.cells[0] for one in lines], asking=seen.proxy)
 
 
 @click.command()
@@ -178,7 +179,7 @@ def secret(*, pod: str, **rest: Any) -> int:
         spots = _credential(seen, one["name"])
         lines += [Line((one["name"], kind, state, *cells), one, spots) for cells in found]
     titles = ("NAME", "TYPE", "STATUS", "IDENTITY", "SERIAL", "NOT AFTER", "NOT BEFORE")
-    return _print(seen, rest["form"], titles, lines, [line.cells[0] for line in lines])
+    return _print(rest["form"], titles, lines, [line.cells[0] for line in lines])
 
 
 def behind_route(written: Written, row: envoy_dump.RouteRow) -> tuple[Sequence[Spot], str]:
@@ -219,22 +220,23 @@ def _line(seen: Look, type_name: str, name: str, cells: Sequence[str], resource:
 
 
 def _print(
-    seen: Look,
     form: Format,
     titles: Iterable[str],
     lines: Sequence[Line],
     names: Iterable[str],
     *,
     once: bool = False,
+    asking: Proxy | None = None,
 ) -> int:
+    """`asking`: whose lines they are, where what a workload calls makes the list longer."""
     columns = [*(Column(title) for title in titles), DEFINED]
     rows = [[*line.cells, _behind(line, is_wide=form is Format.WIDE)] for line in lines]
     documents = [line.document() for line in lines]
     if once:
         documents = [one for number, one in enumerate(documents) if one not in documents[:number]]
     show(form, columns, rows, document=documents, names=dict.fromkeys(names), empty="Nothing of that kind.")
-    if seen.proxy.get("isOnDemand") and form in (Format.TABLE, Format.WIDE):
-        say(f"{seen.proxy['id']} holds what its workload has called; `tulle routes` lists what it may call.")
+    if asking is not None and asking.get("isOnDemand") and form in (Format.TABLE, Format.WIDE):
+        say(f"{asking['id']} holds what its workload has called; `tulle routes` lists what it may call.")
     return Exit.OK
 
 

@@ -19,6 +19,8 @@ CAPTURE_PORTS = frozenset((15001, 15006))
 """Where sidecars listen themselves: such a port of a service would call its sidecar for ever."""
 OWN_PORTS = frozenset((15020, 15021, 15090))
 """The proxy's own, at every address: Envoy gives them connections to any address of that port, and refuses a second listener for all."""
+TAKEN_PORTS = CAPTURE_PORTS | OWN_PORTS
+"""Where nothing may listen at every address."""
 
 
 @query

@@ -14,7 +14,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from tulle.compile.addresses import is_ip, network, ranges, singles
-from tulle.compile.inbound import CAPTURE_PORTS, OWN_PORTS
+from tulle.compile.inbound import TAKEN_PORTS
 from tulle.compile.scope import ServiceTable, routes_of, service_table
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
@@ -210,9 +210,7 @@ def split(db: Database, cluster: str, namespace: str) -> Split:
         if kept:
             pushed[number] = kept
         protocols = {protocol for _, protocol in asked_for}
-        if number not in CAPTURE_PORTS | OWN_PORTS and any(
-            one.is_http or one is PortProtocol.AUTO for one in protocols
-        ):
+        if number not in TAKEN_PORTS and any(one.is_http or one is PortProtocol.AUTO for one in protocols):
             streams = (key for key, protocol in asked_for if not protocol.is_http and protocol is not PortProtocol.AUTO)
             uses[number] = PortUse(PortProtocol.AUTO in protocols, _addresses(db, streams))
     keys = {key for found in pushed.values() for key, _ in found}

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from tulle.compile.addresses import network, ranges, singles
 from tulle.compile.destinations import destinations_for, name_of, treatment
-from tulle.compile.inbound import CAPTURE_PORTS, OWN_PORTS
+from tulle.compile.inbound import CAPTURE_PORTS, TAKEN_PORTS
 from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges, pushed
 from tulle.compile.routes import hosts_on, is_held_by_address, is_routed, placer
 from tulle.compile.scope import MESH, mesh_routes
@@ -42,7 +42,7 @@ def sniffed_table(host: str, port: int) -> RouteTable:
 def http_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     """Ports with a shared route table."""
     ports = {*pushed(db, view).ports, 80}
-    return tuple(sorted(port for port in ports - CAPTURE_PORTS - OWN_PORTS if hosts_on(db, view, port)))
+    return tuple(sorted(port for port in ports - TAKEN_PORTS if hosts_on(db, view, port)))
 
 
 @query
@@ -53,7 +53,7 @@ def shared_ports(db: Database, view: OutboundView) -> tuple[int, ...]:
     if view.is_on_demand:  # the others' requests are asked for by the capture listener itself
         found.update(port for port, use in http_ports_asked(db, view.cluster, view.namespace) if use.is_sniffed)
     for port, services in table.ports.items():
-        if port in CAPTURE_PORTS | OWN_PORTS:
+        if port in TAKEN_PORTS:
             continue
         if any(protocol.is_tls or _lacks_address(db, key) for key, protocol in services if not protocol.is_http):
             found.add(port)

@@ -24,6 +24,8 @@ from tulle.installing.naming import (
 
 INJECT: Final = "sidecar.istio.io/inject"
 NAMESPACE_INJECTION: Final = "istio-injection"
+INJECTION: Final = "injection.tulle.dev"
+"""How the names of all our webhooks about pods end."""
 _COMPONENT: Final = "webhook"
 _UNNAMED: Final = Not(Value("revision"))
 _BY_NAMESPACE: Final = Value("injectionWebhook.namespaces")
@@ -57,7 +59,7 @@ def _injector(
 ) -> dict[str, Node]:
     never = _is("kubernetes.io/metadata.name", "NotIn", Namespace(), Spread(Value("injectionWebhook.neverNamespaces")))
     return {
-        "name": f"{name}.injection.tulle.dev",
+        "name": f"{name}.{INJECTION}",
         "clientConfig": _client("/inject"),
         "rules": [
             {

@@ -5,3 +5,6 @@ from typing import Final
 from tulle.kube.discovery import Resource
 
 CONFIG_MAPS: Final = Resource("", "v1", "configmaps", "ConfigMap")
+DEPLOYMENTS: Final = Resource("apps", "v1", "deployments", "Deployment")
+NAMESPACES: Final = Resource("", "v1", "namespaces", "Namespace", is_namespaced=False)
+PODS: Final = Resource("", "v1", "pods", "Pod")

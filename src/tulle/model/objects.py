@@ -1,6 +1,6 @@
 """Objects as users wrote them, decoded: the inputs of the engine."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -21,6 +21,10 @@ class Object(Struct, frozen=True, gc=False):
     """RFC 3339, empty for files: where Istio lets the oldest win, ties go by name."""
     generation: int = 0
     """Of the API server, counted up with every change of the spec; 0 for files, and for kinds whose status does not ask for it."""
+
+
+Discovery = Literal["full", "on-demand"]
+"""Whether sidecars hold everything they may call, or what they have called."""
 
 
 class MeshSettings(Struct, frozen=True):
@@ -45,7 +49,7 @@ class MeshSettings(Struct, frozen=True):
     """Denials tell mTLS-authenticated callers which policy refused them."""
     depth: Depth = Depth.ONCE
     """How much of HTTP sidecars parse where neither namespace nor workload says it (annotation `tulle.dev/depth`)."""
-    discovery: str = "on-demand"
+    discovery: Discovery = "on-demand"
     """`full` or `on-demand`: what sidecars hold where neither namespace nor workload says it (annotation `tulle.dev/discovery`)."""
     service_cidrs: tuple[str, ...] = ()
     """Where services have their addresses; empty: around the addresses that services have."""

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from tulle.compile.inbound import policies_on
 from tulle.compile.scope import label_keys_in_use
-from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_for
+from tulle.compile.views import GatewayView, OutboundView, View, selector_keys, view_of, whole_view_of
 from tulle.dialects.inputs import settings
-from tulle.dialects.kubernetes.discovery import ON_DEMAND, on_demand_in
+from tulle.dialects.kubernetes.discovery import ON_DEMAND, said_in
 from tulle.engine import Database, query
 from tulle.model.keys import Labels, WorkloadKey
 from tulle.xds.wire import ClientNode
@@ -66,11 +66,13 @@ def claimed_view(db: Database, claim: Claim) -> View:
     cluster = claim.cluster or settings(db).cluster
     namespace = claim.namespace or "default"
     if claim.name:
-        known = view_for(db, WorkloadKey(cluster, namespace, claim.name), claim.can_ask)
+        look = view_of if claim.can_ask else whole_view_of
+        known = look(db, WorkloadKey(cluster, namespace, claim.name))
         if known is not None:
             return known
     labels = _kept(claim.labels, label_keys_in_use(db, cluster))
-    is_on_demand = claim.can_ask and not claim.is_gateway and on_demand_in(db, cluster, namespace) == ON_DEMAND
+    word = said_in(db, cluster, namespace) or settings(db).discovery
+    is_on_demand = claim.can_ask and not claim.is_gateway and word == ON_DEMAND
     outbound = OutboundView(cluster, namespace, labels, is_gateway=claim.is_gateway, is_on_demand=is_on_demand)
     if claim.is_gateway:
         chosen_by = _kept(claim.labels, selector_keys(db, cluster))

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tulle.compile.ondemand import is_known
 from tulle.compile.scope import NOBODY
-from tulle.compile.views import OutboundView, View, view_for
+from tulle.compile.views import OutboundView, View, view_of, whole_view_of
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import workload
 from tulle.engine import Database, Root
@@ -365,7 +365,7 @@ class Pushing:
 
     def _admitted(self, guest: Guest, claim: Claim, seat: Seat) -> Client:
         identity = spiffe_id(settings_now(self._db).trust_domain, seat.workload.namespace, seat.service_account)
-        root = self._db.root(view_for, seat.workload, guest.can_ask)
+        root = self._db.root(view_of if guest.can_ask else whole_view_of, seat.workload)
         learns_as = f"{identity} {self._owner_of(seat)}"
         shown = self._looked_at(root, seat.id, learns_as)
         self._credentials.want(seat.uid, identity)

@@ -19,13 +19,14 @@ from tulle.dialects.kubernetes import workload
 from tulle.engine import Database
 from tulle.kube.access import Access
 from tulle.kube.discovery import Resource
+from tulle.kube.resources import DEPLOYMENTS
 from tulle.kube.writing import Writer
 from tulle.model.keys import ObjectKey
 
 RESOURCES = {
     ("v1", "ServiceAccount"): Resource("", "v1", "serviceaccounts", "ServiceAccount"),
     ("v1", "Service"): Resource("", "v1", "services", "Service"),
-    ("apps/v1", "Deployment"): Resource("apps", "v1", "deployments", "Deployment"),
+    ("apps/v1", "Deployment"): DEPLOYMENTS,
     ("autoscaling/v2", "HorizontalPodAutoscaler"): Resource(
         "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"
     ),

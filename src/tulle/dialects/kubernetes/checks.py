@@ -1,8 +1,9 @@
-"""What a Service says that types cannot refuse: ports twice, addresses that are none, names the mesh does not know."""
+"""What a Service or ServiceCIDR says that types cannot refuse: ports twice, addresses that are none, names the mesh does not know."""
 
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
+from tulle.dialects.istio.check_words import cidr_problems
 from tulle.dialects.kubernetes import schema
 from tulle.dialects.kubernetes.protocols import is_known_app_protocol
 from tulle.model.origin import Origin
@@ -37,19 +38,7 @@ def _problems(spec: schema.Service, origin: Origin) -> Iterable[Problem]:
 
 def range_problems(spec: schema.ServiceCIDR, origin: Origin) -> tuple[Problem, ...]:
     """TUL0435; `origin` is that of the spec."""
-    return tuple(
-        problem("TUL0435", origin.at("cidrs", index), value=text)
-        for index, text in enumerate(spec.cidrs)
-        if not _is_range(text)
-    )
-
-
-def _is_range(text: str) -> bool:
-    try:
-        ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
+    return tuple(cidr_problems(spec.cidrs, origin.at("cidrs")))
 
 
 def written_addresses(spec: schema.Service) -> tuple[str, ...]:

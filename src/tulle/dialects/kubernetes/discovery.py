@@ -5,7 +5,7 @@ Knows no view and no proxy: what on demand means is `compile`'s and `serve`'s.
 
 from typing import Final
 
-from tulle.dialects.inputs import objects, settings
+from tulle.dialects.inputs import objects
 from tulle.dialects.kubernetes.namespace_labels import namespace_key
 from tulle.dialects.kubernetes.pods import pod_key
 from tulle.engine import Database, query
@@ -21,13 +21,12 @@ _WORDS: Final = (FULL, ON_DEMAND)
 @query
 def said_of(db: Database, key: WorkloadKey) -> str:
     """What the pod's annotation says, else its namespace's; empty: neither says anything that is known."""
-    return _said(db, pod_key(key)) or _said(db, namespace_key(key.cluster, key.namespace))
+    return _said(db, pod_key(key)) or said_in(db, key.cluster, key.namespace)
 
 
-@query
-def on_demand_in(db: Database, cluster: str, namespace: str) -> str:
-    """What workloads of a namespace get that say nothing themselves."""
-    return _said(db, namespace_key(cluster, namespace)) or settings(db).discovery
+def said_in(db: Database, cluster: str, namespace: str) -> str:
+    """What a namespace's annotation says; empty: nothing that is known."""
+    return _said(db, namespace_key(cluster, namespace))
 
 
 @query
