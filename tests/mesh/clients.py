@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Outcome:
     failures: list[str]
     slowest: float
     seconds: float
+    last_kept: dict[str, float]
+    """Seconds after the beginning when this outcome was last seen on a kept connection."""
 
     @property
     def total(self) -> int:
@@ -51,9 +53,8 @@ class Load:
 
 
 def _outcome(answer: dict[str, Any]) -> Outcome:
-    return Outcome(
-        Counter(answer["counts"]), answer["answers"], answer["failures"], answer["slowest"], answer["seconds"]
-    )
+    named = {one.name: answer[one.name] for one in fields(Outcome)}
+    return Outcome(**{**named, "counts": Counter(named["counts"])})
 
 
 class Client:

@@ -127,6 +127,7 @@ class Tally:
         self.answers: list[Answer] = []
         self.failures: list[str] = []
         self.slowest = 0.0
+        self.last_kept: dict[str, float] = {}
         self.began = time.monotonic()
 
     async def one(self, pool: Pool, timeout: float, *, keep: bool) -> None:
@@ -135,17 +136,23 @@ class Tally:
         try:
             message = await asyncio.wait_for(pool.exchange(keep=keep), timeout)
         except EXPECTED as error:
-            self.counts[outcome_of(error)] += 1
+            self.count(outcome_of(error), keep=keep)
             self.failures.append(f"{time.monotonic() - self.began:.2f}s {outcome_of(error)} kept={keep}")
             return
         self.slowest = max(self.slowest, time.monotonic() - began)
         version = message.headers.get("x-version", "")
-        self.counts[f"{message.status} {version}".strip()] += 1
+        self.count(f"{message.status} {version}".strip(), keep=keep)
         if message.status >= 500:
             flags = message.headers.get("x-envoy-response-flags", message.body[:120].decode(errors="replace"))
             self.failures.append(f"{time.monotonic() - self.began:.2f}s {message.status} {flags} kept={keep}")
         if len(self.answers) < self.keep:
             self.answers.append(shown(message))
+
+    def count(self, outcome: str, *, keep: bool) -> None:
+        """One more of these, now."""
+        self.counts[outcome] += 1
+        if keep:
+            self.last_kept[outcome] = time.monotonic() - self.began
 
     @property
     def answer(self) -> Answer:
@@ -156,6 +163,7 @@ class Tally:
             "answers": self.answers,
             "failures": self.failures[:20],
             "slowest": self.slowest,
+            "last_kept": self.last_kept,
             "seconds": seconds,
         }
 
