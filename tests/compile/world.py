@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from tulle.compile.envoy.bootstrap import LISTENERS_INSIDE
 from tulle.compile.keyed import Asked, owners
 from tulle.compile.ondemand import resources_on_demand
 from tulle.compile.snapshot import resources_of
@@ -154,6 +155,7 @@ def static(resources: Mapping[TypeUrl, Mapping[str, Resource]]) -> dict[str, Any
             }
         },
         "static_resources": {"listeners": listeners, "clusters": [ads, *clusters]},
+        "bootstrap_extensions": [LISTENERS_INSIDE],
         "layered_runtime": {
             "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
         },

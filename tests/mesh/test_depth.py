@@ -175,7 +175,9 @@ def test_nobody_gets_around_a_policy_by_what_he_offers(mesh: LocalMesh) -> None:
     assert load.outcome is not None
     assert set(load.outcome.counts) <= {"200 web", "403", "reset"}
     kept = load.outcome.last_kept
-    print(f"enforced after {enforced:.1f} s; last seen on kept connections: {kept}; {load.outcome.counts}, {load.outcome.failures}")
+    print(
+        f"enforced after {enforced:.1f} s; last seen on kept connections: {kept}; {load.outcome.counts}, {load.outcome.failures}"
+    )
     assert kept["200 web"] - enforced < DRAIN + 1.0
     assert kept["403"] > kept["200 web"]
     after = client.ask("http", **{**job, "n": 5})["counts"]

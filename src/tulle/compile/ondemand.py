@@ -19,7 +19,7 @@ from tulle.compile.envoy import clusters as envoy_clusters
 from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
-from tulle.compile.envoy.on_demand import AUTHORITY_HEADER, unbounded
+from tulle.compile.envoy.on_demand import AGAIN, unmarked
 from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table, service_seen
 from tulle.compile.onlookers import onlooker
 from tulle.compile.routes import unknown_host
@@ -28,9 +28,9 @@ from tulle.compile.snapshot import ByName, Resources, resources_of
 from tulle.compile.views import OutboundView, View
 from tulle.dialects.inputs import settings
 from tulle.engine import Database, query
-from tulle.model.intent import HttpMatch, PortProtocol, Respond, Target
+from tulle.model.intent import PortProtocol, Target
 from tulle.model.keys import ObjectKey, ServiceKey
-from tulle.model.plan import Cluster, Inbound, Listener, Route, RouteTable, Send, TcpChain, Upstream, VirtualHost
+from tulle.model.plan import Cluster, Inbound, Listener, RouteTable, Send, TcpChain, Upstream, VirtualHost
 from tulle.xds.names import TypeUrl, parse_cluster, virtual_host
 from tulle.xds.names import outbound as cluster_name
 from tulle.xds.resource import Resource
@@ -38,7 +38,6 @@ from tulle.xds.resource import Resource
 Names = frozenset[str]
 
 WAITING = "_"
-_NOT_FOUND = 404
 
 
 class Piece(Struct, frozen=True):
@@ -81,12 +80,8 @@ def asked_host(db: Database, view: OutboundView, name: str) -> VirtualHost:
     asked = _parsed(name)
     owner = owner_of(db, view, asked.address, asked.port)
     if owner is None:
-        return structs.replace(unknown_host(db), domains=(asked.destination,))
-    plan = routes.virtual_host(db, view, asked.port, owner[0].host)
-    found = tuple(structs.replace(route, match=_kept_authority(route.match)) for route in plan.routes)
-    if not any(route.match == HttpMatch() for route in found):
-        found = (*found, _nothing_else())
-    return structs.replace(plan, domains=(asked.destination,), routes=found)
+        return structs.replace(unknown_host(db), domains=(name,))
+    return structs.replace(routes.virtual_host(db, view, asked.port, owner[0].host), domains=(name,))
 
 
 @query
@@ -136,18 +131,6 @@ def _parsed(name: str) -> Asked:
     return asked
 
 
-def _kept_authority(match: HttpMatch) -> HttpMatch:
-    """While routes are matched `:authority` is the destination; what the client said is in a header."""
-    if match.authority is None:
-        return match
-    return structs.replace(match, authority=None, headers=((AUTHORITY_HEADER, match.authority), *match.headers))
-
-
-def _nothing_else() -> Route:
-    """Envoy would look up again a host in which no route fits."""
-    return Route("no-route", HttpMatch(), Respond(_NOT_FOUND, ""), None, (), None)
-
-
 # --- what everybody is pushed ----------------------------------------------------------------------------------------
 
 
@@ -161,7 +144,7 @@ def _listener_plans(db: Database, view: OutboundView) -> Iterator[Listener]:
 @query
 def _listeners(db: Database, view: View) -> ByName:
     mesh, client = settings(db), view.outbound
-    made = [envoy_listeners.asking_capture(outbound.asking(db, client), mesh)]
+    made = [envoy_listeners.asking_capture(outbound.asking(db, client), mesh), envoy_listeners.asked_again(mesh)]
     made += [envoy_listeners.listener(plan, mesh) for plan in _listener_plans(db, client)]
     if view.inbound:
         made.append(envoy_inbound.listener(view.inbound, mesh))
@@ -233,6 +216,7 @@ def _clusters(db: Database, view: View, names: Names) -> ByName:
     made = list(_fixed_clusters(db))
     made += [found for found, _ in _destinations(db, view.outbound, names)]
     made += [_asked_streams(db, _eyes(db, view.outbound, name), name) for name in _streams(names)]
+    made += [_door(db, name) for name in sorted(names.difference(_streams(names)))]
     if view.inbound:
         made += _local_clusters(db, view.inbound)
     return _by_name(made)
@@ -295,6 +279,13 @@ def _fixed_clusters(db: Database) -> Resources:
 
 
 @query
+def _door(db: Database, name: str) -> Resource:
+    """What requests to an address and port wait for that nobody has asked for before."""
+    del db
+    return Resource.of(envoy_clusters.door(name, AGAIN), name, is_door=True)
+
+
+@query
 def _local_clusters(db: Database, plan: Inbound) -> Resources:
     del db
     return tuple(map(_resource, envoy_inbound.local_clusters(plan)))
@@ -308,7 +299,7 @@ def _host_piece(db: Database, view: OutboundView, plan: VirtualHost, port: int, 
     place = _noting(routes.placer(db, view, port), led_to)
     made = envoy_routes.virtual_host(plan, settings(db), place, name)
     if name.startswith(f"{TABLE}/"):
-        unbounded(made)
+        unmarked(made)
     return Piece(_resource(made), tuple(led_to))
 
 

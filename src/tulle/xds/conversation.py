@@ -22,6 +22,9 @@ Why endpoints are sent again after a cluster changed: the new cluster replaces t
 subscription, asks for nothing and warms only when a ClusterLoadAssignment comes by. Listeners share route and secret
 subscriptions with what they replace, so RDS and SDS need no repetition; where Envoy does need it, it subscribes again.
 
+Doors (`Resource.is_door`) are clusters that a first request waits for. They go behind the virtual hosts of their round, which
+need not be acknowledged: Envoy reads in order.
+
 Lanes (`lane.py`) know one type each; bytes are `wire.py`'s; sockets, clocks and fleets are `serve`'s.
 """
 
@@ -300,7 +303,24 @@ class Conversation:
                 busy |= turn.bit  # virtual hosts before their route configuration would be dropped by Envoy
             elif lane.outstanding is None and (lane.asked or lane.owed):
                 busy |= self._push(lane, may_remove=not turn.removals_after)
+        busy |= self._open_doors()
         return busy | self._remove(self._clusters, busy)
+
+    def _open_doors(self) -> int:
+        """Let requests go on that wait for a cluster of their own: Envoy reads in order, so behind all that they need."""
+        lane, target = self._clusters, self._round.shelf(CDS)
+        if lane.outstanding is not None or not lane.keeps_waiting(target):
+            return 0
+        if not all(map(self._is_told, (self._listeners, self._routes, self._virtual_hosts))):
+            return 0
+        return self._push(lane, may_remove=False, may_open=True)
+
+    def _is_told(self, lane: Lane) -> bool:
+        """Whether what a lane has to say in this round is on the wire, if not acknowledged or refused."""
+        push = lane.outstanding
+        if push is not None:
+            return push.draft.target is self._round.shelf(lane.type_url)
+        return lane.asked and lane.synced_version >= self._round.version
 
     def _remove(self, lane: Lane, busy: int) -> int:
         """Let go of what nothing points at any more; returns the type if something was sent that others wait for."""
@@ -323,13 +343,13 @@ class Conversation:
         refused = self._listeners.rejected or self._routes.rejected or self._virtual_hosts.rejected
         return bool(refused) and len(lane.differs) <= MOST_LINGERING
 
-    def _push(self, lane: Lane, *, may_remove: bool, is_final: bool = False) -> int:
+    def _push(self, lane: Lane, *, may_remove: bool, may_open: bool = False, is_final: bool = False) -> int:
         """Bring a lane that waits for no answer as far as it may go; returns its type if others must wait for that."""
         bit = lane.turn.bit
         source = self._round if bit & _ROUND_BITS else self._snapshot
         target = source.types.get(lane.type_url, EMPTY)  # type: ignore[call-overload]
         if not lane.is_idle_at(target):
-            draft = lane.draft(target, may_remove=may_remove, may_empty=is_final)
+            draft = lane.draft(target, may_remove=may_remove, may_empty=is_final, may_open=may_open or is_final)
             if self._is_worth_sending(lane, draft):
                 self._send(lane, draft, source.version)
                 return bit if lane.is_waited_for else 0
@@ -376,7 +396,7 @@ class Conversation:
         entries: list[Entry] = []
         for name in sorted(draft.target.keys() | draft.left_out.keys()):
             entry = draft.left_out[name] if name in draft.left_out else draft.target[name]
-            if isinstance(entry, Resource) and lane.covers(name):
+            if isinstance(entry, Resource) and lane.wants(entry):
                 entries.append(entry)
         return entries
 

@@ -147,7 +147,12 @@ class Lane:
         """What the client holds under `name`, as far as it has said."""
         if name in self.differs:
             return self.differs[name]
-        return self.base.get(name) if self.covers(name) else None
+        entry = self.base.get(name) if self.covers(name) else None
+        return entry if entry is None or self.wants(entry) else None
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether the client is to have it: what it subscribes to, doors only by name."""
+        return entry.name in self.names if entry.is_door else self.covers(entry.name)
 
     def open(self, names: Iterable[ResourceName], initial: Mapping[ResourceName, Version]) -> list[ResourceName]:
         """The first request of this type; returns the names the client starts without."""
@@ -207,15 +212,15 @@ class Lane:
 
     # --- what to send ------------------------------------------------------------------------------------------------
 
-    def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True) -> Draft:
+    def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True, may_open: bool = True) -> Draft:
         """What would bring the client from what it holds to `target`. Costs the difference, and once for all alike."""
         # Where it differs in nothing but what it is owed, what it holds there does not matter.
         if self.rejected or self.trials or not self.differs.keys() <= self.owed:
-            return self._drafted(target, may_remove=may_remove, may_empty=may_empty)
+            return self._drafted(target, may_remove=may_remove, may_empty=may_empty, may_open=may_open)
         owed = self._comparisons.one_of_equals(frozenset(self.owed))
-        state = (self.type_url, self.base, target, owed, *self._coverage(), self.asked, may_remove, may_empty)
+        state = (self.type_url, self.base, target, owed, *self._coverage(), self.asked, may_remove, may_empty, may_open)
         draft: Draft = self._comparisons.once(
-            state, lambda: self._drafted(target, may_remove=may_remove, may_empty=may_empty)
+            state, lambda: self._drafted(target, may_remove=may_remove, may_empty=may_empty, may_open=may_open)
         )
         return draft
 
@@ -223,16 +228,16 @@ class Lane:
         """What decides what `covers` says; equal coverage is the same objects."""
         return (self.wildcard, self.names)
 
-    def _drafted(self, target: Shelf, *, may_remove: bool, may_empty: bool) -> Draft:
+    def _drafted(self, target: Shelf, *, may_remove: bool, may_empty: bool, may_open: bool) -> Draft:
         draft = Draft(target)
         allowed = self._trial(target)
         for name in sorted(self._candidates(target)):
             entry, have = target.get(name), self.known(name)
             if entry is None:
                 self._draft_absent(draft, name, have, may_remove=may_remove)
-            elif not self.covers(name):
+            elif not self.wants(entry):
                 self.differs.pop(name, None)
-            elif allowed is not None and name not in allowed:
+            elif (entry.is_door and not may_open) or (allowed is not None and name not in allowed):
                 draft.left_out[name] = have
             elif name in self.owed:
                 draft.send[name] = entry
@@ -277,7 +282,7 @@ class Lane:
         return None
 
     def _still_to_send(self, name: ResourceName, entry: Entry | None) -> bool:
-        if entry is None or not self.covers(name) or self.rejected.get(name) == entry.version:
+        if entry is None or not self.wants(entry) or self.rejected.get(name) == entry.version:
             return False
         have = self.known(name)
         return have is None or have.version != entry.version
@@ -285,6 +290,10 @@ class Lane:
     def is_idle_at(self, target: Shelf) -> bool:
         """Whether there is nothing to draft: the usual answer, found without work."""
         return target is self.base and self.greeted and not self.differs and not self.owed
+
+    def keeps_waiting(self, target: Shelf) -> bool:
+        """Whether the client waits for doors of `target`."""
+        return any((entry := target.get(name)) is not None and entry.is_door for name in (*self.owed, *self.differs))
 
     def opens(self, draft: Draft) -> bool:
         """Whether `draft` brings something the client lacks or waits for."""
@@ -337,7 +346,7 @@ class Lane:
     def _synced(self, push: Push) -> None:
         target, left_out = push.draft.target, push.draft.left_out
         lingers = self.type_url == TypeUrl.CDS and any(name not in target for name in left_out)
-        lingers |= any(entry.is_empty for name in left_out if (entry := target.get(name)) is not None)
+        lingers |= any(entry.is_empty or entry.is_door for name in left_out if (entry := target.get(name)) is not None)
         if push.moves_base and not self.trials and not lingers:
             self.synced_version = push.snapshot_version
 

@@ -29,12 +29,15 @@ class Resource:
     """The `google.protobuf.Any`, serialised: what goes into a response's `resource` field."""
     is_empty: bool = False
     """Offers nothing (a cluster without endpoints): to get it is to lose what was there before, as by a removal."""
+    is_door: bool = False
+    """Ends a wait: only who asks for it by name gets it, and gets it behind everything else of the snapshot."""
 
     @classmethod
-    def of(cls, message: Message, name: str) -> "Resource":
+    def of(cls, message: Message, name: str, *, is_door: bool = False) -> "Resource":
         """Serialise `message`; `ValueError` when it is not a resource type a stream can ask for."""
         body = schema.to_any_bytes(message)
-        return cls(TypeUrl(schema.type_url_of(message)), ResourceName(name), version_of(body), body)
+        url = TypeUrl(schema.type_url_of(message))
+        return cls(url, ResourceName(name), version_of(body), body, is_door=is_door)
 
     @classmethod
     def glued(cls, type_url: TypeUrl, name: str, value: bytes, *, is_empty: bool = False) -> "Resource":
@@ -67,6 +70,11 @@ class SecretRef:
     @property
     def is_empty(self) -> bool:
         """Never: a secret without bytes is absent."""
+        return False
+
+    @property
+    def is_door(self) -> bool:
+        """Never: nobody waits for a secret by an on-demand lookup."""
         return False
 
     @property

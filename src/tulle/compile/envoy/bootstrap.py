@@ -150,6 +150,7 @@ def proxy(
         "stats_config": _stats(kept_stats),
         "overload_manager": _OVERLOAD,
         "layered_runtime": _RUNTIME,
+        "bootstrap_extensions": [LISTENERS_INSIDE],
     }
 
 
@@ -314,6 +315,11 @@ _OVERLOAD: Final[Mapping[str, Any]] = {
         }
     ],
 }
+LISTENERS_INSIDE: Final[Mapping[str, Any]] = {
+    "name": "envoy.bootstrap.internal_listener",
+    "typed_config": {"@type": f"{TYPE}extensions.bootstrap.internal_listener.v3.InternalListener"},
+}
+"""Lets clusters lead to listeners of the same process: first requests of on-demand sidecars take that way."""
 _RUNTIME: Final[Mapping[str, Any]] = {
     "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
 }

@@ -18,6 +18,7 @@ INBOUND_SOURCE = "127.0.0.6"
 _NO_SERVICE = ServiceName("unknown", "unknown", "unknown")
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT = timedelta(seconds=10)
+_DOOR_IDLE = timedelta(seconds=5)
 _ALPN = {
     Upstream.HTTP2: ("istio-h2", "istio", "h2"),
     Upstream.HTTP1: ("istio-http/1.1", "istio", "http/1.1"),
@@ -75,6 +76,33 @@ def passthrough() -> "api.Cluster":
         typed_extension_protocol_options={
             _HTTP_OPTIONS: to_any(api.HttpProtocolOptions(use_downstream_protocol_config=_downstream()))
         },
+    )
+
+
+def door(name: str, listener: str) -> "api.Cluster":
+    """Into a listener of this proxy, with the protocol and the addresses of the client's connection."""
+    most = api.UInt32Value(value=(1 << 32) - 1)
+    limits = api.CircuitBreakers.Thresholds(max_connections=most, max_pending_requests=most, max_requests=most)
+    inside = api.Address(envoy_internal_address=api.EnvoyInternalAddress(server_listener_name=listener))
+    endpoint = api.LbEndpoint(endpoint=api.Endpoint(address=inside))
+    bare = api.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=to_any(api.RawBuffer()))
+    options = api.HttpProtocolOptions(
+        use_downstream_protocol_config=_downstream(),
+        common_http_protocol_options=api.CoreHttpProtocolOptions(idle_timeout=_DOOR_IDLE),
+    )
+    return api.Cluster(
+        name=name,
+        type="STATIC",
+        connect_timeout=_CONNECT,
+        circuit_breakers=api.CircuitBreakers(thresholds=[limits]),
+        load_assignment=api.ClusterLoadAssignment(
+            cluster_name=name, endpoints=[api.LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        ),
+        transport_socket=api.TransportSocket(
+            name="envoy.transport_sockets.internal_upstream",
+            typed_config=to_any(api.InternalUpstreamTransport(transport_socket=bare)),
+        ),
+        typed_extension_protocol_options={_HTTP_OPTIONS: to_any(options)},
     )
 
 

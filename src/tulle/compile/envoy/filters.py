@@ -27,13 +27,10 @@ def router() -> "api.HttpFilter":
     return http("envoy.filters.http.router", config)
 
 
-def route_filters(*, is_on_demand: bool = False) -> list["api.HttpFilter"]:
-    """Chain of an outbound or gateway listener.
-
-    Which filters a request passes is decided once, by the route it has then: where the route comes later, all are there.
-    """
+def route_filters() -> list["api.HttpFilter"]:
+    """Chain of an outbound listener."""
     kinds = [kind.http_filters() for kind in KINDS if kind.http_filters]
-    return [*(http(name, config, disabled=not is_on_demand) for filters in kinds for name, config in filters), router()]
+    return [*(http(name, config, disabled=True) for filters in kinds for name, config in filters), router()]
 
 
 def gateway_filters() -> list["api.HttpFilter"]:

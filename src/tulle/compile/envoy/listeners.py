@@ -55,13 +55,17 @@ def asking_capture(plan: Asking, settings: MeshSettings) -> "api.Listener":
     blackhole, unknown = _ends(settings)
     asked = HttpChain(TABLE, is_on_demand=True)
     whole = Listener("virtualOutbound", "", OUTBOUND_CAPTURE_PORT, binds=True, chains=(asked,), origins=())
-    http = api.FilterChain(
-        name=on_demand.HTTP,
-        filters=[network("envoy.filters.network.http_connection_manager", _manager(whole, asked, settings))],
-    )
+    http = api.FilterChain(name=on_demand.HTTP, filters=_parsing(whole, asked, settings))
     streams = api.FilterChain(name=on_demand.STREAMS, filters=on_demand.asking_proxy(settings))
     ends_here = {OUTBOUND_CAPTURE_PORT: blackhole.name}
     return _capture([blackhole, http, streams], unknown, on_demand.chain_of(plan, ends_here))
+
+
+def asked_again(settings: MeshSettings) -> "api.Listener":
+    """Where a first request goes on when its virtual host is there."""
+    chain = HttpChain(TABLE)
+    whole = Listener(on_demand.AGAIN, "", 0, binds=False, chains=(chain,), origins=())
+    return on_demand.again(_parsing(whole, chain, settings))
 
 
 def _ends(settings: MeshSettings) -> tuple["api.FilterChain", "api.FilterChain"]:
@@ -148,8 +152,8 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
         proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, settings, has_peer=socket is not None)
         filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
         return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
-    hcm = network("envoy.filters.network.http_connection_manager", _manager(plan, item, settings))
-    return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
+    filters = _parsing(plan, item, settings)
+    return api.FilterChain(name=item.table, filter_chain_match=match, filters=filters, transport_socket=socket)
 
 
 def _as_bytes(plan: Listener) -> list["api.Filter"]:
@@ -216,6 +220,11 @@ def _inspectors(plan: Listener, chains: list["api.FilterChain"]) -> list["api.Li
     return found
 
 
+def _parsing(plan: Listener, item: HttpChain, settings: MeshSettings) -> list["api.Filter"]:
+    manager = network("envoy.filters.network.http_connection_manager", _manager(plan, item, settings))
+    return [on_demand.addresses(), manager] if item.is_on_demand else [manager]
+
+
 def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.HttpConnectionManager":
     fields: dict[str, Any] = {
         "stat_prefix": item.table,
@@ -249,5 +258,6 @@ def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.Ht
         }
     if item.is_on_demand:
         fields |= on_demand.manager()
-        fields["http_filters"] = [*on_demand.filters(), *route_filters(is_on_demand=True)]
+        fields["http_filters"] = [*on_demand.filters(), *route_filters()]
+        fields["access_log"] = observing.http(observing.SOURCE, None, settings, passes_on=on_demand.AGAIN_HEADER)
     return api.HttpConnectionManager(**fields)

@@ -37,11 +37,22 @@ _LONGEST_PEER = 512
 
 
 def http(
-    reporter: str, service: ServiceName | None, settings: MeshSettings, *, is_mesh: bool = False
+    reporter: str,
+    service: ServiceName | None,
+    settings: MeshSettings,
+    *,
+    is_mesh: bool = False,
+    passes_on: str = "",
 ) -> list["api.AccessLog"]:
-    """Request metrics and the log of one HTTP chain."""
-    metrics = [_http_metrics(reporter, service, is_mesh, protocol) for protocol in ("http", "grpc")]
-    return [*metrics, _log(_HTTP_LOG, reporter, None if _logs_all(settings) else _failed_requests())]
+    """Request metrics and the log of one HTTP chain; of requests with the header `passes_on` another chain tells."""
+    loggers = [_http_metrics(reporter, service, is_mesh, protocol) for protocol in ("http", "grpc")]
+    loggers.append(_log(_HTTP_LOG, reporter, None if _logs_all(settings) else _failed_requests()))
+    if passes_on:
+        for logger in loggers:
+            own = api.HeaderMatcher(name=passes_on, present_match=True, invert_match=True)
+            is_own = api.AccessLogFilter(header_filter=api.HeaderFilter(header=own))
+            logger.filter.CopyFrom(_both(is_own, logger.filter) if logger.HasField("filter") else is_own)
+    return loggers
 
 
 def going_nowhere(reporter: str, settings: MeshSettings) -> list["api.AccessLog"]:
@@ -103,7 +114,7 @@ def refused_connections() -> list["api.AccessLog"]:
         "response.code_details == 'filter_chain_not_found' || connection.transport_failure_reason.contains('CERTIFICATE')"
         " || connection.transport_failure_reason.contains('PEER')"
     )
-    return [_log(_TCP_LOG, "listener", _when(refused))]
+    return [_log(_TCP_LOG, "listener", when(refused))]
 
 
 def _http_metrics(reporter: str, service: ServiceName | None, is_mesh: bool, protocol: str) -> "api.AccessLog":
@@ -158,11 +169,12 @@ def _tcp_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> l
 
 def _at(moment: str, config: "api.StatsAccessLog") -> "api.AccessLog":
     # a refused handshake or a denial reached no workload: counting its end would make closed outrun opened
-    reached = _both(_log_types(moment), _when("upstream.address != ''"))
+    reached = _both(_log_types(moment), when("upstream.address != ''"))
     return api.AccessLog(name="envoy.access_loggers.stats", typed_config=to_any(config), filter=reached)
 
 
-def _when(expression: str) -> "api.AccessLogFilter":
+def when(expression: str) -> "api.AccessLogFilter":
+    """By a CEL expression over attributes; costs more than any other filter."""
     return api.AccessLogFilter(
         extension_filter=api.ExtensionFilter(
             name="envoy.access_loggers.extension_filters.cel",
@@ -268,7 +280,7 @@ def _failed_requests() -> "api.AccessLogFilter":
 
 @cache
 def _failed_connections() -> "api.AccessLogFilter":
-    return _either(_is_flagged(), _when("connection.termination_details != ''"))
+    return _either(_is_flagged(), when("connection.termination_details != ''"))
 
 
 def _status(comparison: Literal["EQ", "GE"], status: int) -> "api.AccessLogFilter":

@@ -1,7 +1,9 @@
-"""What asks for configuration when it is needed: the filters around Envoy's on-demand lookup, and the TCP proxy that asks.
+"""What asks for configuration when it is needed: the virtual host of all others, the door it waits for, and the TCP proxy that asks.
 
-A virtual host is looked up by `:authority` alone, so for as long as the lookup takes it is the destination's address and port;
-then the client's own word is put back. No filter after that may clear the route (docs/facts/envoy.md §9).
+A request finds its virtual host by its destination's address and port (`vhost_header`). Who finds none is held up by Envoy's
+on-demand lookup of a cluster, the *door*, which the control plane gives away behind the virtual host; it leads to a listener
+inside the proxy, where the request is looked at again. What is known costs one header; no filter is there that a route does
+not switch on (docs/facts/envoy.md §9).
 """
 
 from collections.abc import Mapping
@@ -14,98 +16,116 @@ from google.protobuf.message import Message
 from tulle.compile.envoy import observing
 from tulle.compile.envoy.filters import http, network
 from tulle.compile.keyed import STREAMS as CLUSTER
+from tulle.compile.keyed import TABLE
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, Asking
 from tulle.xds import api
 from tulle.xds.schema import to_any
 
-AUTHORITY_HEADER = "x-tulle-authority"
-"""Keeps what the client called `:authority`, until its route is chosen."""
-_DESTINATION_HEADER = "x-tulle-destination"
+DESTINATION_HEADER = "x-tulle-destination"
+"""`vip/10.96.3.7:80`, the names of the virtual host and of its door; of no client's making."""
+AGAIN_HEADER = "x-tulle-again"
+"""The request came through its door."""
+AGAIN = "on-demand-again"
+"""The listener behind all doors."""
 HTTP = "on-demand-http"
 STREAMS = "on-demand-tcp"
 """The two chains of the capture listener that ask."""
 LONGEST_LOOKUP = timedelta(seconds=15)
 """How long a first request or connection waits for configuration that does not come."""
 
-_BY_DESTINATION = f"""
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  headers:replace(":authority", headers:get("{_DESTINATION_HEADER}"))
-  handle:clearRouteCache()
-end
-"""
-_BY_AUTHORITY = f"""
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  headers:replace(":authority", headers:get("{AUTHORITY_HEADER}") or "")
-  headers:remove("{AUTHORITY_HEADER}")
-  headers:remove("{_DESTINATION_HEADER}")
-end
-"""
+_FILTER = "envoy.filters.http.on_demand"
+_ASKING = "asked-for"
+_ORIGINAL_DST = "envoy.filters.listener.original_dst"
 
 
 @cache
 def filters() -> tuple["api.HttpFilter", ...]:
-    """In front of all others: name the destination, wait for its virtual host, give the request its name back."""
-    ahead = api.Lua(default_source_code=api.DataSource(inline_string=_BY_DESTINATION))
-    after = api.Lua(
-        default_source_code=api.DataSource(inline_string=_BY_AUTHORITY), clear_route_cache=api.BoolValue(value=False)
-    )
-    return (
-        http("tulle.by-destination", ahead),
-        http("envoy.filters.http.on_demand", api.OnDemand()),
-        http("tulle.by-authority", after),
-    )
+    """In front of all others; nothing to requests of a known destination."""
+    return (http(_FILTER, api.OnDemand(), disabled=True),)
 
 
 def manager() -> dict[str, Any]:
-    """Fields of the connection manager. Once there is a route, nothing but the route bounds the request (`unbounded`)."""
-    kept = [(AUTHORITY_HEADER, "%REQ(:authority)%"), (_DESTINATION_HEADER, "%DOWNSTREAM_LOCAL_ADDRESS%")]
-    mutations = [
-        {
-            "append": api.HeaderValueOption(
-                header=api.HeaderValue(key=key, value=value), append_action="OVERWRITE_IF_EXISTS_OR_ADD"
-            )
-        }
-        for key, value in kept
+    """Fields of the connection manager: say where the request goes, and say in time that nobody knows what is there."""
+    named = api.HeaderValue(key=DESTINATION_HEADER, value=f"{TABLE}/%DOWNSTREAM_LOCAL_ADDRESS%")
+    mutations: list[dict[str, Any]] = [
+        {"append": api.HeaderValueOption(header=named, append_action="OVERWRITE_IF_EXISTS_OR_ADD")},
+        {"remove": AGAIN_HEADER},
     ]
     return {
         "early_header_mutation_extensions": [
             api.TypedExtensionConfig(
-                name="tulle.keep-authority", typed_config=to_any(api.EarlyHeaderMutation(mutations=mutations))
+                name="tulle.destination", typed_config=to_any(api.EarlyHeaderMutation(mutations=mutations))
             )
         ],
-        "common_http_protocol_options": api.CoreHttpProtocolOptions(max_stream_duration=LONGEST_LOOKUP),
         "local_reply_config": _too_late(),
     }
 
 
-def unbounded(host: "api.VirtualHost") -> "api.VirtualHost":
-    """Its forwarded requests may last: the bound of the lookup ends where the lookup ends. Changes and returns `host`."""
-    for route in host.routes:
-        if route.HasField("route"):
-            route.route.max_stream_duration.CopyFrom(
-                api.RouteAction.MaxStreamDuration(max_stream_duration=timedelta(0))
-            )
+@cache
+def addresses() -> "api.Filter":
+    """Before the connection manager: what comes out behind a door has the addresses of this connection."""
+    kept = [("local_ip", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("remote_ip", "%DOWNSTREAM_REMOTE_ADDRESS%")]
+    values = [
+        api.FilterStateValue(
+            object_key=f"{_ORIGINAL_DST}.{name}", format_string=_text(text), shared_with_upstream="ONCE"
+        )
+        for name, text in kept
+    ]
+    return network("envoy.filters.network.set_filter_state", api.NetworkSetFilterState(on_new_connection=values))
+
+
+@cache
+def asking_host() -> "api.VirtualHost":
+    """For every destination without a virtual host: wait for its door. What comes through one and is lost again has no answer."""
+    anything = api.RouteMatch(prefix="")
+    again = api.RouteMatch(prefix="", headers=[api.HeaderMatcher(name=AGAIN_HEADER, present_match=True)])
+    lookup = api.OnDemandPerRoute(odcds=api.OnDemandCds(source=_ads(), timeout=LONGEST_LOOKUP))
+    marked = api.HeaderValueOption(header=api.HeaderValue(key=AGAIN_HEADER, value="1"))
+    return api.VirtualHost(
+        name=_ASKING,
+        domains=["*"],
+        routes=[
+            api.Route(name="lost", match=again, direct_response=api.DirectResponseAction(status=503)),
+            api.Route(
+                name=_ASKING,
+                match=anything,
+                route=api.RouteAction(cluster_header=DESTINATION_HEADER, timeout=timedelta(0)),
+                request_headers_to_add=[marked],
+                typed_per_filter_config={_FILTER: to_any(lookup)},
+            ),
+        ],
+    )
+
+
+def unmarked(host: "api.VirtualHost") -> "api.VirtualHost":
+    """Its requests leave without our headers. Changes and returns `host`."""
+    host.request_headers_to_remove.extend((DESTINATION_HEADER, AGAIN_HEADER))
     return host
+
+
+def again(chain: list["api.Filter"]) -> "api.Listener":
+    """Behind the doors: the chain that requests pass whose virtual host is there."""
+    return api.Listener(
+        name=AGAIN,
+        internal_listener=api.Listener.InternalListenerConfig(),
+        listener_filters=[api.ListenerFilter(name=_ORIGINAL_DST, typed_config=to_any(api.OriginalDst()))],
+        filter_chains=[api.FilterChain(filters=chain)],
+        traffic_direction="OUTBOUND",
+    )
 
 
 def asking_proxy(settings: MeshSettings) -> list["api.Filter"]:
     """Relay bytes to the cluster of the destination, asked for where it is not there."""
     name = api.FilterStateValue(
-        object_key="envoy.tcp_proxy.cluster",
-        format_string=api.SubstitutionFormatString(
-            text_format_source=api.DataSource(inline_string=f"{CLUSTER}%DOWNSTREAM_LOCAL_ADDRESS%")
-        ),
+        object_key="envoy.tcp_proxy.cluster", format_string=_text(f"{CLUSTER}%DOWNSTREAM_LOCAL_ADDRESS%")
     )
-    source = api.ConfigSource(ads={}, resource_api_version="V3")
     proxy = api.TcpProxy(
         stat_prefix="on-demand",
         cluster=BLACK_HOLE,
         access_log=observing.tcp(observing.SOURCE, None, settings),
         access_log_options=api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
-        on_demand=api.TcpProxy.OnDemand(odcds_config=source, timeout=LONGEST_LOOKUP),
+        on_demand=api.TcpProxy.OnDemand(odcds_config=_ads(), timeout=LONGEST_LOOKUP),
     )
     return [
         network("envoy.filters.network.set_filter_state", api.NetworkSetFilterState(on_new_connection=[name])),
@@ -158,9 +178,17 @@ def _extension(name: str, config: Message) -> "api.XdsTypedExtensionConfig":
     return api.XdsTypedExtensionConfig(name=name, typed_config=to_any(config))
 
 
+def _ads() -> "api.ConfigSource":
+    return api.ConfigSource(ads={}, resource_api_version="V3")
+
+
+def _text(text: str) -> "api.SubstitutionFormatString":
+    return api.SubstitutionFormatString(text_format_source=api.DataSource(inline_string=text))
+
+
 @cache
 def _too_late() -> "api.LocalReplyConfig":
-    is_late = api.AccessLogFilter(response_flag_filter=api.ResponseFlagFilter(flags=["DT"]))
+    is_late = observing.when(f"xds.route_name == '{_ASKING}' && response.code_details == 'cluster_not_found'")
     body = api.DataSource(inline_string="tulle: the control plane did not say in time what is there\n")
     return api.LocalReplyConfig(
         mappers=[api.ResponseMapper(filter=is_late, status_code=api.UInt32Value(value=504), body=body)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from tulle.compile.envoy import on_demand
 from tulle.compile.envoy.filters import enforced
 from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER
 from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
@@ -26,14 +27,21 @@ def table(plan: RouteTable, settings: MeshSettings) -> "api.RouteConfiguration":
     """The route configuration of a port: its catch-all only; everything else comes as virtual hosts."""
     return api.RouteConfiguration(
         name=plan.name,
-        virtual_hosts=[virtual_host(plan.catch_all, settings, _no_targets)] if plan.catch_all else [],
+        virtual_hosts=_inline_hosts(plan, settings),
         vhds=api.Vhds(config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
         request_headers_to_remove=[PEER_HEADER],
         response_headers_to_remove=[DENIED_HEADER] if plan.answers_outside else [],
         ignore_port_in_host_matching=not plan.is_by_address,
+        vhost_header=on_demand.DESTINATION_HEADER if plan.is_by_address else None,
         validate_clusters=api.BoolValue(value=False),
         max_direct_response_body_size_bytes=api.UInt32Value(value=_MAX_BODY),
     )
+
+
+def _inline_hosts(plan: RouteTable, settings: MeshSettings) -> list["api.VirtualHost"]:
+    if plan.is_by_address:
+        return [on_demand.asking_host()]
+    return [virtual_host(plan.catch_all, settings, _no_targets)] if plan.catch_all else []
 
 
 def inline_table(plan: RouteTable, hosts: list["api.VirtualHost"], settings: MeshSettings) -> "api.RouteConfiguration":
