@@ -160,17 +160,28 @@ def test_a_sidecar_starts_with_nothing_of_others(mesh: LocalMesh) -> None:
 
 
 def test_a_first_request(mesh: LocalMesh) -> None:
-    found = mesh.client("caller").http("plain")
+    caller = mesh.client("caller")
+    forged = {"x-tulle-again": "1", "x-tulle-destination": "vip/192.0.2.1:80"}
+    found = caller.http("plain", path="/first", headers=forged)
     assert found.only("200 one", "200 two"), (found.counts, found.failures)
     headers = found.first["body"]["headers"]
     assert headers["host"] == "plain", "the server sees what the client called"
     assert not [name for name in headers if name.startswith("x-tulle")]
-    again = mesh.client("caller").http("plain", n=200)
+    again = caller.http("plain", path="/known", headers=forged, n=200)
     assert again.only("200 one", "200 two"), (again.counts, again.failures)
     assert cluster_of(mesh, "plain") in held(mesh, "clusters")
-    log = mesh.logged("caller", NS, reporter="source", authority="plain")
+    mesh.logged("caller", NS, reporter="source", path="/known")
+    (log,) = (line for line in mesh.log("caller", NS) if line.get("path") == "/first")
     assert log["upstream_cluster"] == cluster_of(mesh, "plain")
     assert log["upstream_peer"] == f"spiffe://cluster.local/ns/{NS}/sa/default"
+    assert log["downstream_local_address"] == f"{mesh.cluster_ip('plain', NS)}:80"
+    assert log["downstream_remote_address"].startswith(f"{mesh.address('caller', NS)}:")
+
+    def counted() -> float:
+        series = mesh.metrics("caller", NS)
+        return sum(value for labels, value in series if labels["destination_service_name"] == "plain")
+
+    mesh.wait_for(lambda: counted() == 201, "every request in the metrics, once")
 
 
 def test_weights_subsets_headers_and_retries(mesh: LocalMesh) -> None:
@@ -204,7 +215,6 @@ def test_a_mirror(mesh: LocalMesh) -> None:
 
 
 def test_filters_of_a_route_hold_for_its_first_request(mesh: LocalMesh) -> None:
-    """Which filters a request passes is decided before there is a route."""
     caller = mesh.client("caller")
     assert caller.http("faulty", n=3).only("418")
     assert caller.http("faulty-post", method="POST", body="x", n=3).only("418")

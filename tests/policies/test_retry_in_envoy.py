@@ -5,12 +5,15 @@ import threading
 from collections import Counter
 
 import pytest
-from test_policies_in_envoy import ask, bootstrap, cluster, free_port, http_listener, route, running
+from test_policies_in_envoy import ask, bootstrap, cluster, free_port, http_listener, running
 
+from tulle.compile.envoy.routes import routes
+from tulle.model.intent import HttpMatch, MatchKind, StringMatch
 from tulle.model.keys import ObjectKey
 from tulle.model.objects import MeshSettings
 from tulle.model.origin import Origin
-from tulle.policies.retry.envoy import RETRY_ON, default, on_route
+from tulle.model.plan import Route, Send, WeightedTarget
+from tulle.policies.retry.envoy import RETRY_ON
 from tulle.policies.retry.spec import Retry
 from tulle.xds import api
 
@@ -55,14 +58,15 @@ def forgetful():
     made.listener.close()
 
 
-def retried(retry):
-    return on_route(retry, lambda _target: "backend")
+def retried(path, method=None, *policies):
+    """The messages of a declared route with these policies."""
+    match = HttpMatch(StringMatch(MatchKind.PREFIX, path), method and StringMatch(MatchKind.EXACT, method))
+    plan = Route("r", match, Send((WeightedTarget("backend", 1),)), None, policies, ORIGIN)
+    return routes(plan, MeshSettings(), lambda _target: "backend")
 
 
 def test_only_what_may_be_repeated_is_sent_again(tmp_path, forgetful):
     port = free_port()
-    by_default = retried(default(MeshSettings()))
-    by_user = retried(Retry(2, None, RETRY_ON, ORIGIN))
     backend = cluster("backend")
     place = api.Address(socket_address=api.SocketAddress(address="127.0.0.1", port_value=forgetful.port))
     backend.load_assignment.CopyFrom(
@@ -71,14 +75,15 @@ def test_only_what_may_be_repeated_is_sent_again(tmp_path, forgetful):
             endpoints=[api.LocalityLbEndpoints(lb_endpoints=[api.LbEndpoint(endpoint=api.Endpoint(address=place))])],
         )
     )
-    routes = [
-        route(path, fragment, route=api.RouteAction(cluster="backend", **fragment.action))
-        for path, fragment in (("/mesh", by_default), ("/user", by_user))
-    ]
-    with running(bootstrap(tmp_path, [http_listener(port, routes)], [backend]), port):
+    by_user = Retry(2, None, RETRY_ON, ORIGIN)
+    table = [*retried("/mesh"), *retried("/get", "GET"), *retried("/post", "POST"), *retried("/user", None, by_user)]
+    assert [one.match.prefix for one in table] == ["/mesh", "/mesh", "/get", "/post", "/user"]
+    with running(bootstrap(tmp_path, [http_listener(port, table)], [backend]), port):
         assert [ask(port, "/mesh", method)[0] for method in ("GET", "HEAD", "OPTIONS")] == [200, 200, 200]
         assert [ask(port, "/mesh", method)[0] for method in ("POST", "PUT", "PATCH")] == [503, 503, 503]
         assert ask(port, "/user", "GET")[0] == 503
+        assert ask(port, "/get", "GET")[0] == 200
+        assert ask(port, "/post", "POST")[0] == 503
     assert forgetful.heard["GET /mesh HTTP/1.1"] == 2
     assert forgetful.heard["POST /mesh HTTP/1.1"] == 1
     assert forgetful.heard["GET /user HTTP/1.1"] == 1

@@ -56,7 +56,8 @@ def message(type_url: TypeUrl, name: str, content: str) -> Message:
 
 
 def resource(type_url: TypeUrl, name: str, content: str) -> Resource:
-    return replace(Resource.of(message(type_url, name, content), name), is_empty=content == "nothing")
+    made = Resource.of(message(type_url, name, content), name, is_door=content == "door")
+    return replace(made, is_empty=content == "nothing")
 
 
 def entry(type_url: TypeUrl, name: str, content: str) -> Entry:

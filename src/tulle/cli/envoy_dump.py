@@ -6,6 +6,8 @@ Pure. Knows Envoy's `/config_dump` and `/clusters` (admin API v3) and no mesh: w
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tulle.model.intent import SAFE_METHODS
+
 Json = Mapping[str, Any]
 REDACTED = "[redacted]"
 _HCM = "HttpConnectionManager"
@@ -64,11 +66,21 @@ def tables(dump: Json) -> Iterator[Json]:
 
 
 def routes(dump: Json) -> Iterator[RouteRow]:
-    """Every route, in the order they are tried within a virtual host."""
+    """Every route, in the order they are tried within a virtual host.
+
+    What stands in front of a route for methods that are not safe, and differs in what is tried again, is left out.
+    """
     for table in tables(dump):
         for host in table.get("virtual_hosts", ()):
-            for index, route in enumerate(host.get("routes", ())):
+            shown = (route for route in host.get("routes", ()) if not _is_for_the_unsafe(route))
+            for index, route in enumerate(shown):
                 yield RouteRow(table.get("name", ""), host["name"], host.get("domains", ()), index, route)
+
+
+def _is_for_the_unsafe(route: Json) -> bool:
+    headers = route.get("match", {}).get("headers", ())
+    unlike = {one.get("string_match", {}).get("exact") for one in headers if one.get("invert_match")}
+    return unlike.issuperset(SAFE_METHODS)
 
 
 def secrets(dump: Json) -> Iterator[Json]:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tulle.compile import gateways, outbound, routes
 from tulle.compile.destinations import clusters_of, destinations_for, presenting
+from tulle.compile.envoy.on_demand import AGAIN
 from tulle.compile.keyed import STREAMS, TABLE, parse
 from tulle.compile.ondemand import asked_cluster, asked_host, asked_table
 from tulle.compile.scope import service_table
@@ -27,9 +28,13 @@ _FIXED = {
     "virtualOutbound": "captures everything the workload opens; destinations nobody declares pass through here",
     PASSTHROUGH: "where destinations that nobody declares go: to the address the client chose",
     BLACK_HOLE: "has no endpoints: where REGISTRY_ONLY and calls of the capture ports end",
+    AGAIN: "where a first request goes on, when the virtual host of its address and port is there",
     TABLE: "answers for addresses and ports; their virtual hosts are asked for when they are needed",
     "InboundPassthroughCluster": "ports of the workload that no Service names",
 }
+
+
+_DOOR = "what first requests to this address and port waited for; it leads back into this proxy"
 
 
 class Explanation(Struct, frozen=True):
@@ -61,7 +66,8 @@ def explain(db: Database, view: View, type_url: TypeUrl, name: str) -> Explanati
     origins = _origins(plan)
     if not origins and isinstance(plan, RouteTable | Listener):
         origins = _behind_table(db, view, plan)
-    return Explanation(type_url.value, name, plan, origins, _FIXED.get(name, ""))
+    note = _DOOR if type_url is TypeUrl.CDS and name.startswith(f"{TABLE}/") else _FIXED.get(name, "")
+    return Explanation(type_url.value, name, plan, origins, note)
 
 
 def origins_of(db: Database, view: View, type_url: TypeUrl, name: str) -> tuple[Origin, ...]:

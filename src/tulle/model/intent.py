@@ -177,6 +177,10 @@ class StringMatch(Struct, frozen=True):
     ignore_case: bool = False
 
 
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+"""Of requests that change nothing (RFC 9110 §9.2.1), as far as applications use them."""
+
+
 class HttpMatch(Struct, frozen=True):
     """All of these must hold (Istio's HTTPMatchRequest)."""
 

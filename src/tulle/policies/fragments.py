@@ -25,6 +25,8 @@ class RouteFragment(Struct, frozen=True):
     """Fields of `envoy.config.route.v3.Route` (header operations: lists are concatenated in KINDS order)."""
     action: Mapping[str, Any] = NOTHING
     """Fields of `envoy.config.route.v3.RouteAction`; ignored where the route does not forward."""
+    safe_action: Mapping[str, Message] = NOTHING
+    """The same for requests that may be repeated (`intent.SAFE_METHODS`), in place of `action`'s fields of the same names."""
     filters: Mapping[str, Message] = NOTHING
     """Per-route configuration by HTTP filter name; enables a filter that is disabled by default."""
 

@@ -349,7 +349,7 @@ class Conversation:
         source = self._round if bit & _ROUND_BITS else self._snapshot
         target = source.types.get(lane.type_url, EMPTY)  # type: ignore[call-overload]
         if not lane.is_idle_at(target):
-            draft = lane.draft(target, may_remove=may_remove, may_empty=is_final, may_open=may_open or is_final)
+            draft = lane.draft(target, may_remove=may_remove, may_empty=is_final, may_open=may_open)
             if self._is_worth_sending(lane, draft):
                 self._send(lane, draft, source.version)
                 return bit if lane.is_waited_for else 0

@@ -212,7 +212,7 @@ class Lane:
 
     # --- what to send ------------------------------------------------------------------------------------------------
 
-    def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True, may_open: bool = True) -> Draft:
+    def draft(self, target: Shelf, *, may_remove: bool, may_empty: bool = True, may_open: bool = False) -> Draft:
         """What would bring the client from what it holds to `target`. Costs the difference, and once for all alike."""
         # Where it differs in nothing but what it is owed, what it holds there does not matter.
         if self.rejected or self.trials or not self.differs.keys() <= self.owed:

@@ -55,7 +55,7 @@ def asking_capture(plan: Asking, settings: MeshSettings) -> "api.Listener":
     blackhole, unknown = _ends(settings)
     asked = HttpChain(TABLE, is_on_demand=True)
     whole = Listener("virtualOutbound", "", OUTBOUND_CAPTURE_PORT, binds=True, chains=(asked,), origins=())
-    http = api.FilterChain(name=on_demand.HTTP, filters=_parsing(whole, asked, settings))
+    http = api.FilterChain(name=on_demand.HTTP, filters=[_parsing(whole, asked, settings)])
     streams = api.FilterChain(name=on_demand.STREAMS, filters=on_demand.asking_proxy(settings))
     ends_here = {OUTBOUND_CAPTURE_PORT: blackhole.name}
     return _capture([blackhole, http, streams], unknown, on_demand.chain_of(plan, ends_here))
@@ -152,8 +152,8 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
         proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, settings, has_peer=socket is not None)
         filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
         return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
-    filters = _parsing(plan, item, settings)
-    return api.FilterChain(name=item.table, filter_chain_match=match, filters=filters, transport_socket=socket)
+    hcm = _parsing(plan, item, settings)
+    return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
 
 
 def _as_bytes(plan: Listener) -> list["api.Filter"]:
@@ -220,9 +220,8 @@ def _inspectors(plan: Listener, chains: list["api.FilterChain"]) -> list["api.Li
     return found
 
 
-def _parsing(plan: Listener, item: HttpChain, settings: MeshSettings) -> list["api.Filter"]:
-    manager = network("envoy.filters.network.http_connection_manager", _manager(plan, item, settings))
-    return [on_demand.addresses(), manager] if item.is_on_demand else [manager]
+def _parsing(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.Filter":
+    return network("envoy.filters.network.http_connection_manager", _manager(plan, item, settings))
 
 
 def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.HttpConnectionManager":

@@ -35,6 +35,7 @@ LONGEST_LOOKUP = timedelta(seconds=15)
 """How long a first request or connection waits for configuration that does not come."""
 
 _FILTER = "envoy.filters.http.on_demand"
+_STATE_FILTER = "envoy.filters.http.set_filter_state"
 _ASKING = "asked-for"
 _ORIGINAL_DST = "envoy.filters.listener.original_dst"
 
@@ -42,7 +43,7 @@ _ORIGINAL_DST = "envoy.filters.listener.original_dst"
 @cache
 def filters() -> tuple["api.HttpFilter", ...]:
     """In front of all others; nothing to requests of a known destination."""
-    return (http(_FILTER, api.OnDemand(), disabled=True),)
+    return (http(_FILTER, api.OnDemand(), disabled=True), http(_STATE_FILTER, api.HttpSetFilterState(), disabled=True))
 
 
 def manager() -> dict[str, Any]:
@@ -63,19 +64,6 @@ def manager() -> dict[str, Any]:
 
 
 @cache
-def addresses() -> "api.Filter":
-    """Before the connection manager: what comes out behind a door has the addresses of this connection."""
-    kept = [("local_ip", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("remote_ip", "%DOWNSTREAM_REMOTE_ADDRESS%")]
-    values = [
-        api.FilterStateValue(
-            object_key=f"{_ORIGINAL_DST}.{name}", format_string=_text(text), shared_with_upstream="ONCE"
-        )
-        for name, text in kept
-    ]
-    return network("envoy.filters.network.set_filter_state", api.NetworkSetFilterState(on_new_connection=values))
-
-
-@cache
 def asking_host() -> "api.VirtualHost":
     """For every destination without a virtual host: wait for its door. What comes through one and is lost again has no answer."""
     anything = api.RouteMatch(prefix="")
@@ -92,10 +80,25 @@ def asking_host() -> "api.VirtualHost":
                 match=anything,
                 route=api.RouteAction(cluster_header=DESTINATION_HEADER, timeout=timedelta(0)),
                 request_headers_to_add=[marked],
-                typed_per_filter_config={_FILTER: to_any(lookup)},
+                typed_per_filter_config={_FILTER: to_any(lookup), _STATE_FILTER: to_any(_addresses())},
             ),
         ],
     )
+
+
+def _addresses() -> "api.HttpSetFilterState":
+    """What comes out behind a door has the addresses of the client's connection.
+
+    Nothing else is told so: connections to servers are shared by those alone that tell the same.
+    """
+    kept = [("local_ip", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("remote_ip", "%DOWNSTREAM_REMOTE_ADDRESS%")]
+    values = [
+        api.FilterStateValue(
+            object_key=f"{_ORIGINAL_DST}.{name}", format_string=_text(text), shared_with_upstream="ONCE"
+        )
+        for name, text in kept
+    ]
+    return api.HttpSetFilterState(on_request_headers=values)
 
 
 def unmarked(host: "api.VirtualHost") -> "api.VirtualHost":
@@ -104,13 +107,13 @@ def unmarked(host: "api.VirtualHost") -> "api.VirtualHost":
     return host
 
 
-def again(chain: list["api.Filter"]) -> "api.Listener":
-    """Behind the doors: the chain that requests pass whose virtual host is there."""
+def again(manager: "api.Filter") -> "api.Listener":
+    """Behind the doors: the connection manager that requests pass whose virtual host is there."""
     return api.Listener(
         name=AGAIN,
         internal_listener=api.Listener.InternalListenerConfig(),
         listener_filters=[api.ListenerFilter(name=_ORIGINAL_DST, typed_config=to_any(api.OriginalDst()))],
-        filter_chains=[api.FilterChain(filters=chain)],
+        filter_chains=[api.FilterChain(filters=[manager])],
         traffic_direction="OUTBOUND",
     )
 

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from tulle.compile.envoy import on_demand
 from tulle.compile.envoy.filters import enforced
 from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER
-from tulle.model.intent import HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
+from tulle.model.intent import SAFE_METHODS, HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import UNRESOLVED, Route, RouteTable, Send, VirtualHost, WeightedTarget
 from tulle.policies import KINDS
@@ -57,7 +57,7 @@ def virtual_host(plan: VirtualHost, settings: MeshSettings, cluster_of: ClusterO
     return api.VirtualHost(
         name=name or plan.name,
         domains=list(plan.domains),
-        routes=[route(item, settings, cluster_of) for item in plan.routes],
+        routes=[made for item in plan.routes for made in routes(item, settings, cluster_of)],
         require_tls="ALL" if plan.require_tls else "NONE",
         include_request_attempt_count=False,
         typed_per_filter_config=enforced(plan.policies),
@@ -69,9 +69,26 @@ def waiting_host(table_name: str, name: str) -> "api.VirtualHost":
     return api.VirtualHost(name=name, domains=[f"_.{table_name.replace(':', '.').replace('|', '.')}.invalid"])
 
 
-def route(plan: Route, settings: MeshSettings, cluster_of: ClusterOf) -> "api.Route":
-    """One route with its policies."""
+def routes(plan: Route, settings: MeshSettings, cluster_of: ClusterOf) -> list["api.Route"]:
+    """One route with its policies; where these ask for it, in front of it another one for methods that are not safe."""
     fragments = _fragments(plan, settings, cluster_of)
+    made = _route(plan, fragments)
+    safer = {name: value for fragment in fragments for name, value in fragment.safe_action.items()}
+    if not (safer and made.HasField("route")):
+        return [made]
+    safe = api.Route()
+    safe.CopyFrom(made)
+    for name, value in safer.items():
+        getattr(safe.route, name).CopyFrom(value)
+    method = plan.match.method
+    if method is not None and method.kind is MatchKind.EXACT:
+        return [safe if method.value in SAFE_METHODS else made]
+    exact = (StringMatch(MatchKind.EXACT, method) for method in SAFE_METHODS)
+    made.match.headers.extend(_header(":method", one, invert=True) for one in exact)
+    return [made, safe]
+
+
+def _route(plan: Route, fragments: list[RouteFragment]) -> "api.Route":
     fields: dict[str, Any] = {"name": plan.name, "match": _match(plan.match)}
     filters: dict[str, Message] = {}
     for fragment in fragments:
