@@ -208,6 +208,8 @@ def goal_of_route(route: Json) -> str:
         return f"answer {route['direct_response'].get('status')}"
     action = route.get("route", {})
     weighted = action.get("weighted_clusters", {}).get("clusters", ())
+    if "cluster_header" in action:
+        return f"cluster by {action['cluster_header']}"
     return _weights(weighted) if weighted else str(action.get("cluster", "-"))
 
 

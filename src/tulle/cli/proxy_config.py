@@ -206,11 +206,13 @@ def hosts_of(written: Written, row: envoy_dump.RouteRow) -> Sequence[str]:
     """What a route's host is called: its domains, after the service where these are an address that was asked for."""
     found = written.explained("VHDS", row.host)
     name = found["plan"]["name"] if found and found["plan"] else ""
-    return row.domains if name in ("", *_CATCH_ALL, *row.domains) else (name, *row.domains)
+    domains = tuple(domain.removeprefix(f"{row.table}/") for domain in row.domains)
+    return domains if name in ("", *_CATCH_ALL, *domains) else (name, *domains)
 
 
 _CATCH_ALL = {
     "allow_any": "hosts that nobody declares pass through",
+    "asked-for": "what has not been called yet: waits until the control plane has said what is there",
     "block_all": "hosts that nobody declares are refused (REGISTRY_ONLY)",
 }
 
