@@ -90,7 +90,7 @@ func (c *client) leaves(err error) bool {
 func (c *client) forget() {
 	n := newClient(c.i)
 	c.have, c.edsNames, c.rdsNames = n.have, n.edsNames, n.rdsNames
-	c.withHosts, c.gotHosts, c.missing = n.withHosts, n.gotHosts, n.missing
+	c.withHosts, c.gotHosts, c.missing, c.asked = n.withHosts, n.gotHosts, n.missing, n.asked
 	c.ver, c.nonce, c.subscribed = n.ver, n.nonce, n.subscribed
 	c.reset()
 	c.ready.Store(0)
@@ -99,8 +99,8 @@ func (c *client) forget() {
 // resume: all types at once, each with what is held.
 func (c *client) resume() error {
 	names := [5][]string{nil, keys(c.edsNames), nil, keys(c.rdsNames), nil}
-	if len(c.wanted) > 0 {
-		names[4] = append([]string{"*"}, c.wanted...)
+	if len(c.asked) > 0 {
+		names[0] = append([]string{"*"}, keys(c.asked)...)
 	}
 	node := c.node
 	for _, t := range []int{0, 1, 2, 3, 4} {

@@ -45,9 +45,9 @@ var (
 	out       = flag.String("out", "", "append JSON result lines to this file")
 	label     = flag.String("label", "", "label copied into every result line")
 	dump      = flag.String("dump", "", "write the raw responses of client 0 to this directory")
-	onDemand  = flag.Int("on-demand", 0, "each proxy asks for the virtual hosts of this many services by name (0: all by wildcard)")
+	onDemand  = flag.Int("on-demand", 0, "each proxy asks for this many services by name (0: all by wildcard)")
 	services  = flag.Int("services", 0, "with -on-demand: how many services there are; proxy i calls K in a row from i*K")
-	vipFmt    = flag.String("vip", "vip/{ip}:80", "with -on-demand: name of a service's virtual host; {ip} is its address")
+	vipFmt    = flag.String("vip", "vip/{ip}:80", "with -on-demand: name of a service's virtual host and door; {ip} is its address")
 	vipBase   = flag.String("vip-base", "240.0.0.0", "with -on-demand: the address before that of service 0")
 	window    = flag.Int("window", 0, "so many bytes may be on their way to a client (0: plenty)")
 	stopAfter = flag.Int64("stop-after", 0, "stop this process (SIGSTOP) when it has read so many bytes")
@@ -136,8 +136,9 @@ type client struct {
 	rdsNames   map[string]bool
 	withHosts  map[string]bool // route configurations that have their virtual hosts by VHDS
 	gotHosts   map[string]bool // those of them of which a virtual host came
-	wanted     []string        // virtual hosts asked for by name
-	missing    map[string]bool // those of them that did not come yet
+	wanted     []string        // virtual hosts it needs
+	missing    map[string]bool // those of them that did not come yet, or whose door did not
+	asked      map[string]bool // those of them that it asked for: clusters of these names, the doors, end the wait
 	callsFirst bool            // it calls service 0, the one that trials edit
 	weights    string          // of the newest route with weights that changed
 	ver, nonce [5]string
@@ -181,7 +182,7 @@ func newClient(i int) *client {
 	}
 	c.edsNames, c.rdsNames = map[string]bool{}, map[string]bool{}
 	c.withHosts, c.gotHosts = map[string]bool{}, map[string]bool{}
-	c.missing = map[string]bool{}
+	c.missing, c.asked = map[string]bool{}, map[string]bool{}
 	c.comings.reset()
 	for k := 0; k < *onDemand; k++ {
 		service := (i**onDemand + k) % *services
@@ -314,6 +315,11 @@ func (c *client) handle(b []byte) error {
 		if t == 4 {
 			table, _, _ := strings.Cut(x.name, "/")
 			c.gotHosts[table] = true
+			if !c.asked[x.name] {
+				delete(c.missing, x.name)
+			}
+		}
+		if t == 0 && c.asked[x.name] {
 			delete(c.missing, x.name)
 		}
 	}
@@ -401,11 +407,14 @@ func (c *client) handle(b []byte) error {
 		if err := c.subscribe(4, nil, nil); err != nil {
 			return err
 		}
-		// what requests would ask for, one by one; names after a wildcard leave it as it is
-		if len(c.wanted) > 0 {
-			if err := c.subscribe(4, c.wanted, nil); err != nil {
-				return err
-			}
+	}
+	if t == 4 && len(c.asked) == 0 && len(c.missing) > 0 {
+		// what requests would wait for that have no virtual host; names after a wildcard leave it as it is
+		for name := range c.missing {
+			c.asked[name] = true
+		}
+		if err := c.subscribe(0, keys(c.asked), nil); err != nil {
+			return err
 		}
 	}
 	if c.ready.Load() == 0 {
