@@ -64,6 +64,10 @@ LEARNED_S = 5.0
 COLLECT_GROWTH = 1.1
 COLLECT_S = 10.0
 """Least time between collections that nothing but time asks for."""
+REST_EVERY = 64
+"""Edits after which a rest is worth its work."""
+REST_S = 5.0
+"""Without an edit: a rest."""
 
 
 class ControlPlane:
@@ -123,6 +127,8 @@ class ControlPlane:
         self._kept_nodes = 0
         """Answers that were left by the last collection."""
         self._collected_at = monotonic()
+        self._edited_at = monotonic()
+        self._unrested = 0
         self._taking = asyncio.Lock()
         self._server_identity: ServerIdentity | None = None
         self._is_open = False
@@ -269,6 +275,8 @@ class ControlPlane:
         self._write_names()
         self.edited.set()
         await self._seat(pushed.joined, pushed.parted)
+        self._edited_at = monotonic()
+        self._unrested += 1
         self._uncollected += 1
         if self._uncollected >= COLLECT_EVERY:
             self._collect()
@@ -307,6 +315,8 @@ class ControlPlane:
             await self._write_learned(LEARNED_S)
             if self._is_worth_collecting() and monotonic() > self._collected_at + COLLECT_S:
                 self._collect()
+            if self._unrested >= REST_EVERY and monotonic() > self._edited_at + REST_S:
+                self._rest()
 
     async def _write_learned(self, after_s: float) -> None:
         """What workloads are known to call, at most every so often: a fresh proxy is given it before it asks."""
@@ -331,6 +341,12 @@ class ControlPlane:
     def _is_worth_collecting(self) -> bool:
         """Whether more than a few answers may have lost their last reader: an edit or two leave next to nothing behind."""
         return self.pushing.has_left or self.db.node_count > self._kept_nodes * COLLECT_GROWTH
+
+    def _rest(self) -> None:
+        """Nobody edits: what many clients would have shared of the last edits is held for nobody."""
+        self._unrested = 0
+        self.pushing.rest()
+        self._collect()
 
     def _collect(self) -> None:
         self._uncollected = 0

@@ -129,6 +129,11 @@ class Pushing:
             clients = [client for holder in holders for client in self.fleet.of_seat(holder)]
         self._tell(clients, self.version + 1)
 
+    def rest(self) -> None:
+        """Let go of what was kept for the next client in the state of the last one; call it when nothing happens."""
+        self._comparisons.forget()
+        self.has_left = True
+
     def _tell(self, clients: Iterable[Client], version: int) -> tuple[Client, ...]:
         fresh = []
         for client in clients:

@@ -126,6 +126,12 @@ class Comparisons:
         """Remember a difference found elsewhere."""
         self._differences.keep((id(old), id(new)), (old, new, known))  # holding the shelves keeps their ids unique
 
+    def forget(self) -> None:
+        """Let go of everything but the sets of names that stand for their equals: they are what streams share."""
+        for kept in (self._differences, self._made, self._parcels, self._routes):
+            kept.clear()
+        self._parcel_bytes = 0
+
     def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""
         kept = self._names.get(names, names)
