@@ -69,12 +69,13 @@ def asking_host() -> "api.VirtualHost":
     anything = api.RouteMatch(prefix="")
     again = api.RouteMatch(prefix="", headers=[api.HeaderMatcher(name=AGAIN_HEADER, present_match=True)])
     lookup = api.OnDemandPerRoute(odcds=api.OnDemandCds(source=_ads(), timeout=LONGEST_LOOKUP))
+    lost = api.DataSource(inline_string="tulle: what the control plane said is there was refused by this sidecar\n")
     marked = api.HeaderValueOption(header=api.HeaderValue(key=AGAIN_HEADER, value="1"))
     return api.VirtualHost(
         name=_ASKING,
         domains=["*"],
         routes=[
-            api.Route(name="lost", match=again, direct_response=api.DirectResponseAction(status=503)),
+            api.Route(name="lost", match=again, direct_response=api.DirectResponseAction(status=503, body=lost)),
             api.Route(
                 name=_ASKING,
                 match=anything,
