@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+from tulle.compile.envoy.bootstrap import LISTENERS_INSIDE
+
 PATIENCE = 60.0
 
 
@@ -275,6 +277,7 @@ def bootstrap_of(node: dict[str, Any], xds: dict[str, Any], admin: Path, *, tran
     return {
         "node": node,
         "admin": {"address": {"pipe": {"path": str(admin)}}},
+        "bootstrap_extensions": [LISTENERS_INSIDE],
         "static_resources": {"clusters": [cluster]},
         "dynamic_resources": {
             "ads_config": {
