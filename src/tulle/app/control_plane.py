@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from tulle.app.allocator import trim
 from tulle.app.applying import Applying
 from tulle.app.documents import document
 from tulle.app.process import release
 from tulle.app.settings import Settings
+from tulle.app.tidying import Tidying
 from tulle.app.world import Edited, Source, World
 from tulle.compile.explain import origins_of
 from tulle.compile.views import View
@@ -57,17 +57,8 @@ HOUSEKEEPING_S = 1.0
 _AGAIN_S = 1.0
 PROXIES_FIRST_S = 1.0
 _LOOK_S = 0.02
-COLLECT_EVERY = 256
-"""Edits between two collections of what nobody looks at any more."""
 LEARNED_S = 5.0
 """Least time between two writings of what workloads call."""
-COLLECT_GROWTH = 1.1
-COLLECT_S = 10.0
-"""Least time between collections that nothing but time asks for."""
-REST_EVERY = 64
-"""Edits after which a rest is worth its work."""
-REST_S = 5.0
-"""Without an edit: a rest."""
 
 
 class ControlPlane:
@@ -111,6 +102,7 @@ class ControlPlane:
             cluster=settings.cluster,
             learning=Learning(sound(self._memory.read(), time())),
         )
+        self._tidying = Tidying(self.db, self.pushing)
         self.metrics = Metrics()
         self.metrics.registry.register(
             Readings(self.db, self.fleet, self.pushing.shelves, self.credentials, lambda: self.pushing.version)
@@ -123,12 +115,6 @@ class ControlPlane:
         self.doors = Doors(self.pushing)
         self.edited = asyncio.Event()
         """Set after every edit; for whoever clears it before looking."""
-        self._uncollected = 0
-        self._kept_nodes = 0
-        """Answers that were left by the last collection."""
-        self._collected_at = monotonic()
-        self._edited_at = monotonic()
-        self._unrested = 0
         self._taking = asyncio.Lock()
         self._server_identity: ServerIdentity | None = None
         self._is_open = False
@@ -275,11 +261,7 @@ class ControlPlane:
         self._write_names()
         self.edited.set()
         await self._seat(pushed.joined, pushed.parted)
-        self._edited_at = monotonic()
-        self._unrested += 1
-        self._uncollected += 1
-        if self._uncollected >= COLLECT_EVERY:
-            self._collect()
+        self._tidying.edited()
         logs.event(logging.DEBUG, "pushed", version=pushed.version, proxies=len(pushed.affected))
         return pushed
 
@@ -313,10 +295,7 @@ class ControlPlane:
             if self._server_identity is not None:
                 self._server_identity.refresh()
             await self._write_learned(LEARNED_S)
-            if self._is_worth_collecting() and monotonic() > self._collected_at + COLLECT_S:
-                self._collect()
-            if self._unrested >= REST_EVERY and monotonic() > self._edited_at + REST_S:
-                self._rest()
+            self._tidying.look()
 
     async def _write_learned(self, after_s: float) -> None:
         """What workloads are known to call, at most every so often: a fresh proxy is given it before it asks."""
@@ -337,25 +316,6 @@ class ControlPlane:
             await self.reload(())
         except Exception as error:  # noqa: BLE001 - as in `_follow`
             self._on_bug(our_bug("a change of files", error), error)
-
-    def _is_worth_collecting(self) -> bool:
-        """Whether more than a few answers may have lost their last reader: an edit or two leave next to nothing behind."""
-        return self.pushing.has_left or self.db.node_count > self._kept_nodes * COLLECT_GROWTH
-
-    def _rest(self) -> None:
-        """Nobody edits: what many clients would have shared of the last edits is held for nobody."""
-        self._unrested = 0
-        self.pushing.rest()
-        self._collect()
-
-    def _collect(self) -> None:
-        self._uncollected = 0
-        has_left, self.pushing.has_left = self.pushing.has_left, False
-        self.db.collect()
-        if has_left:  # an edit does not pay for it
-            trim()
-        self._collected_at = monotonic()
-        self._kept_nodes = self.db.node_count
 
     def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(coroutine)
