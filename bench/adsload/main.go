@@ -136,8 +136,7 @@ type client struct {
 	rdsNames   map[string]bool
 	withHosts  map[string]bool // route configurations that have their virtual hosts by VHDS
 	gotHosts   map[string]bool // those of them of which a virtual host came
-	wanted     []string        // virtual hosts it needs
-	missing    map[string]bool // those of them that did not come yet, or whose door did not
+	missing    map[string]bool // virtual hosts it needs that did not come yet, or whose door did not
 	asked      map[string]bool // those of them that it asked for: clusters of these names, the doors, end the wait
 	callsFirst bool            // it calls service 0, the one that trials edit
 	weights    string          // of the newest route with weights that changed
@@ -188,7 +187,6 @@ func newClient(i int) *client {
 		service := (i**onDemand + k) % *services
 		c.callsFirst = c.callsFirst || service == 0
 		name := strings.ReplaceAll(*vipFmt, "{ip}", address(*vipBase, service+1))
-		c.wanted = append(c.wanted, name)
 		c.missing[name] = true
 	}
 	return c

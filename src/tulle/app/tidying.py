@@ -45,10 +45,10 @@ class Tidying:
     def look(self) -> None:
         """Let go of what is worth it now."""
         now = monotonic()
-        if self._is_worth_collecting() and now > self._collected_at + COLLECT_S:
-            self._collect()
         if self._unrested >= REST_EVERY and now > self._edited_at + REST_S:
             self._rest()
+        elif self._is_worth_collecting() and now > self._collected_at + COLLECT_S:
+            self._collect()
 
     def _is_worth_collecting(self) -> bool:
         """Whether more than a few answers may have lost their last reader: an edit or two leave next to nothing behind."""

@@ -144,11 +144,11 @@ def _listener_plans(db: Database, view: OutboundView) -> Iterator[Listener]:
 @query
 def _listeners(db: Database, view: View) -> ByName:
     mesh, client = settings(db), view.outbound
-    made = [envoy_listeners.asking_capture(outbound.asking(db, client), mesh), envoy_listeners.asked_again(mesh)]
-    made += [envoy_listeners.listener(plan, mesh) for plan in _listener_plans(db, client)]
+    made = [_resource(envoy_listeners.asking_capture(outbound.asking(db, client), mesh)), _asked_again(db)]
+    made += [_resource(envoy_listeners.listener(plan, mesh)) for plan in _listener_plans(db, client)]
     if view.inbound:
-        made.append(envoy_inbound.listener(view.inbound, mesh))
-    return _by_name(map(_resource, made))
+        made.append(_resource(envoy_inbound.listener(view.inbound, mesh)))
+    return _by_name(made)
 
 
 @query
@@ -216,7 +216,7 @@ def _clusters(db: Database, view: View, names: Names) -> ByName:
     made = list(_fixed_clusters(db))
     made += [found for found, _ in _destinations(db, view.outbound, names)]
     made += [_asked_streams(db, _eyes(db, view.outbound, name), name) for name in _streams(names)]
-    made += [_door(db, name) for name in sorted(names.difference(_streams(names)))]
+    made += [_door(db, name) for name in _requests(names)]
     if view.inbound:
         made += _local_clusters(db, view.inbound)
     return _by_name(made)
@@ -230,7 +230,7 @@ def _assignments(db: Database, view: OutboundView, names: Names) -> ByName:
 
 
 def _known_pieces(db: Database, view: OutboundView, names: Names) -> list[Piece]:
-    return [_asked_piece(db, _eyes(db, view, name), name) for name in sorted(names) if name.startswith(f"{TABLE}/")]
+    return [_asked_piece(db, _eyes(db, view, name), name) for name in _requests(names)]
 
 
 def _eyes(db: Database, view: OutboundView, name: str) -> OutboundView:
@@ -241,7 +241,15 @@ def _eyes(db: Database, view: OutboundView, name: str) -> OutboundView:
 
 
 def _streams(names: Names) -> list[str]:
-    return sorted(name for name in names if not name.startswith(f"{TABLE}/"))
+    return sorted(name for name in names if not _is_of_requests(name))
+
+
+def _requests(names: Names) -> list[str]:
+    return sorted(filter(_is_of_requests, names))
+
+
+def _is_of_requests(name: str) -> bool:
+    return name.startswith(f"{TABLE}/")
 
 
 @query
@@ -279,6 +287,12 @@ def _fixed_clusters(db: Database) -> Resources:
 
 
 @query
+def _asked_again(db: Database) -> Resource:
+    """The listener behind all doors, the same for everybody."""
+    return _resource(envoy_listeners.asked_again(settings(db)))
+
+
+@query
 def _door(db: Database, name: str) -> Resource:
     """What requests to an address and port wait for that nobody has asked for before."""
     del db
@@ -298,7 +312,7 @@ def _host_piece(db: Database, view: OutboundView, plan: VirtualHost, port: int, 
             led_to.update((target.cluster, None) for target in route.action.targets)
     place = _noting(routes.placer(db, view, port), led_to)
     made = envoy_routes.virtual_host(plan, settings(db), place, name)
-    if name.startswith(f"{TABLE}/"):
+    if _is_of_requests(name):
         unmarked(made)
     return Piece(_resource(made), tuple(led_to))
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from tulle.compile.envoy import observing, tls
+from tulle.compile.envoy.values import ADS
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Cluster, Discovery, MeshTls, ServiceName, Upstream
 from tulle.policies import KINDS
@@ -137,10 +138,9 @@ def local(port: int | None, upstream: Upstream) -> "api.Cluster":
 
 
 def _discovery(plan: Cluster) -> dict[str, Any]:
-    ads = api.ConfigSource(ads={}, resource_api_version="V3")
     match plan.discovery:
         case Discovery.EDS:
-            return {"type": "EDS", "eds_cluster_config": {"eds_config": ads, "service_name": plan.name}}
+            return {"type": "EDS", "eds_cluster_config": {"eds_config": ADS, "service_name": plan.name}}
         case Discovery.ORIGINAL_DST:
             return {"type": "ORIGINAL_DST"}
         case _:

@@ -12,6 +12,7 @@ from typing import Any
 from tulle.compile.envoy import clusters, observing, tls
 from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_network, network
 from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
+from tulle.compile.envoy.values import ADS
 from tulle.model.intent import Depth, MtlsMode, PortProtocol
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, Inbound, InboundPort, Upstream, WeightedTarget
@@ -171,7 +172,7 @@ def _http_chain(
     is_mesh = socket is not None
     manager = api.HttpConnectionManager(
         stat_prefix=table,
-        rds=api.Rds(route_config_name=table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
+        rds=api.Rds(route_config_name=table, config_source=ADS),
         http_filters=inbound_filters(observing.hearing_filters() if is_mesh else ()),
         access_log=observing.http(observing.DESTINATION, port.service, settings, is_mesh=is_mesh),
         local_reply_config=observing.denials() if is_mesh and settings.http_trust_denials else None,

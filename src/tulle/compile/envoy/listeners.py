@@ -5,6 +5,7 @@ from typing import Any
 
 from tulle.compile.envoy import observing, on_demand, tls
 from tulle.compile.envoy.filters import gateway_filters, inbound_network, network, route_filters
+from tulle.compile.envoy.values import ADS, text_format
 from tulle.compile.keyed import TABLE
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Asking, HttpChain, Listener, ServiceName, TcpChain, WeightedTarget
@@ -168,10 +169,7 @@ def _as_bytes(plan: Listener) -> list["api.Filter"]:
 
 def _offering_bytes() -> "api.Filter":
     offer = api.FilterStateValue(
-        object_key="envoy.network.application_protocols",
-        format_string=api.SubstitutionFormatString(
-            text_format_source=api.DataSource(inline_string=tls.MESH_TCP_ALPN[0])
-        ),
+        object_key="envoy.network.application_protocols", format_string=text_format(tls.MESH_TCP_ALPN[0])
     )
     config = api.NetworkSetFilterState(on_new_connection=[offer])
     return network("envoy.filters.network.set_filter_state", config)
@@ -227,9 +225,11 @@ def _parsing(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.Fi
 def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.HttpConnectionManager":
     fields: dict[str, Any] = {
         "stat_prefix": item.table,
-        "rds": api.Rds(route_config_name=item.table, config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
+        "rds": api.Rds(route_config_name=item.table, config_source=ADS),
         "http_filters": gateway_filters() if plan.is_gateway else route_filters(),
-        "access_log": observing.http(observing.SOURCE, None, settings),
+        "access_log": observing.http(
+            observing.SOURCE, None, settings, passes_on=on_demand.AGAIN_HEADER if item.is_on_demand else ""
+        ),
         "upgrade_configs": [api.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         "http2_protocol_options": api.Http2ProtocolOptions(allow_connect=True),
         "server_header_transformation": "PASS_THROUGH",
@@ -257,6 +257,5 @@ def _manager(plan: Listener, item: HttpChain, settings: MeshSettings) -> "api.Ht
         }
     if item.is_on_demand:
         fields |= on_demand.manager()
-        fields["http_filters"] = [*on_demand.filters(), *route_filters()]
-        fields["access_log"] = observing.http(observing.SOURCE, None, settings, passes_on=on_demand.AGAIN_HEADER)
+        fields["http_filters"] = [*on_demand.filters(), *fields["http_filters"]]
     return api.HttpConnectionManager(**fields)

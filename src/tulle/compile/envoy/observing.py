@@ -11,6 +11,7 @@ from typing import Literal
 
 from tulle.compile.envoy import series
 from tulle.compile.envoy.telling import VARIABLE
+from tulle.compile.envoy.values import text_format
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import ServiceName
 from tulle.xds import api
@@ -70,11 +71,10 @@ def tcp(
 @cache
 def hearing_filters() -> list["api.HttpFilter"]:
     """Keep the peer's word for the metrics, over mTLS. Route tables take the header off, whoever wrote it."""
-    word = api.DataSource(inline_string=f"%REQ({PEER_HEADER}):{_LONGEST_PEER}%")
     kept = api.FilterStateValue(
         object_key=_PEER,
         factory_key="envoy.string",
-        format_string=api.SubstitutionFormatString(text_format_source=word),
+        format_string=text_format(f"%REQ({PEER_HEADER}):{_LONGEST_PEER}%"),
     )
     keeping = api.HttpSetFilterState(on_request_headers=[kept])
     return [api.HttpFilter(name="envoy.filters.http.set_filter_state", typed_config=to_any(keeping))]

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from tulle.compile.envoy import observing
 from tulle.compile.envoy.filters import http, network
+from tulle.compile.envoy.values import ADS, text_format
 from tulle.compile.keyed import STREAMS as CLUSTER
 from tulle.compile.keyed import TABLE
 from tulle.model.objects import MeshSettings
@@ -68,7 +69,7 @@ def asking_host() -> "api.VirtualHost":
     """For every destination without a virtual host: wait for its door. What comes through one and is lost again has no answer."""
     anything = api.RouteMatch(prefix="")
     again = api.RouteMatch(prefix="", headers=[api.HeaderMatcher(name=AGAIN_HEADER, present_match=True)])
-    lookup = api.OnDemandPerRoute(odcds=api.OnDemandCds(source=_ads(), timeout=LONGEST_LOOKUP))
+    lookup = api.OnDemandPerRoute(odcds=api.OnDemandCds(source=ADS, timeout=LONGEST_LOOKUP))
     lost = api.DataSource(inline_string="tulle: what the control plane said is there was refused by this sidecar\n")
     marked = api.HeaderValueOption(header=api.HeaderValue(key=AGAIN_HEADER, value="1"))
     return api.VirtualHost(
@@ -95,7 +96,7 @@ def _addresses() -> "api.HttpSetFilterState":
     kept = [("local_ip", "%DOWNSTREAM_LOCAL_ADDRESS%"), ("remote_ip", "%DOWNSTREAM_REMOTE_ADDRESS%")]
     values = [
         api.FilterStateValue(
-            object_key=f"{_ORIGINAL_DST}.{name}", format_string=_text(text), shared_with_upstream="ONCE"
+            object_key=f"{_ORIGINAL_DST}.{name}", format_string=text_format(text), shared_with_upstream="ONCE"
         )
         for name, text in kept
     ]
@@ -122,14 +123,14 @@ def again(manager: "api.Filter") -> "api.Listener":
 def asking_proxy(settings: MeshSettings) -> list["api.Filter"]:
     """Relay bytes to the cluster of the destination, asked for where it is not there."""
     name = api.FilterStateValue(
-        object_key="envoy.tcp_proxy.cluster", format_string=_text(f"{CLUSTER}%DOWNSTREAM_LOCAL_ADDRESS%")
+        object_key="envoy.tcp_proxy.cluster", format_string=text_format(f"{CLUSTER}%DOWNSTREAM_LOCAL_ADDRESS%")
     )
     proxy = api.TcpProxy(
         stat_prefix="on-demand",
         cluster=BLACK_HOLE,
         access_log=observing.tcp(observing.SOURCE, None, settings),
         access_log_options=api.TcpProxy.TcpAccessLogOptions(flush_access_log_on_connected=True),
-        on_demand=api.TcpProxy.OnDemand(odcds_config=_ads(), timeout=LONGEST_LOOKUP),
+        on_demand=api.TcpProxy.OnDemand(odcds_config=ADS, timeout=LONGEST_LOOKUP),
     )
     return [
         network("envoy.filters.network.set_filter_state", api.NetworkSetFilterState(on_new_connection=[name])),
@@ -180,14 +181,6 @@ def _chain(name: str) -> "api.Matcher.OnMatch":
 
 def _extension(name: str, config: Message) -> "api.XdsTypedExtensionConfig":
     return api.XdsTypedExtensionConfig(name=name, typed_config=to_any(config))
-
-
-def _ads() -> "api.ConfigSource":
-    return api.ConfigSource(ads={}, resource_api_version="V3")
-
-
-def _text(text: str) -> "api.SubstitutionFormatString":
-    return api.SubstitutionFormatString(text_format_source=api.DataSource(inline_string=text))
 
 
 @cache

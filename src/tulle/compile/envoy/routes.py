@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from tulle.compile.envoy import on_demand
 from tulle.compile.envoy.filters import enforced
 from tulle.compile.envoy.observing import DENIED_HEADER, PEER_HEADER
+from tulle.compile.envoy.values import ADS
 from tulle.model.intent import SAFE_METHODS, HttpMatch, MatchKind, Redirect, Respond, Rewrite, StringMatch
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import UNRESOLVED, Route, RouteTable, Send, VirtualHost, WeightedTarget
@@ -28,7 +29,7 @@ def table(plan: RouteTable, settings: MeshSettings) -> "api.RouteConfiguration":
     return api.RouteConfiguration(
         name=plan.name,
         virtual_hosts=_inline_hosts(plan, settings),
-        vhds=api.Vhds(config_source=api.ConfigSource(ads={}, resource_api_version="V3")),
+        vhds=api.Vhds(config_source=ADS),
         request_headers_to_remove=[PEER_HEADER],
         response_headers_to_remove=[DENIED_HEADER] if plan.answers_outside else [],
         ignore_port_in_host_matching=not plan.is_by_address,

@@ -1,5 +1,6 @@
 """TLS contexts. Keys and bundles are secrets named here and joined when they are sent."""
 
+from tulle.compile.envoy.values import ADS
 from tulle.model.plan import OriginateTls, ServerCertificate
 from tulle.xds import api
 from tulle.xds.schema import to_any
@@ -19,12 +20,11 @@ MESH_TCP_ALPN = ("istio", "istio-peer-exchange")
 
 _TLS_13 = api.TlsParameters(tls_minimum_protocol_version="TLSv1_3", tls_maximum_protocol_version="TLSv1_3")
 _ACCEPT_UNTRUSTED = api.CertificateValidationContext.ACCEPT_UNTRUSTED
-_ADS = api.ConfigSource(ads={}, resource_api_version="V3")
 
 
 def secret(name: str) -> "api.SdsSecretConfig":
     """A secret that comes over the same stream as everything else."""
-    return api.SdsSecretConfig(name=name, sds_config=_ADS)
+    return api.SdsSecretConfig(name=name, sds_config=ADS)
 
 
 def mesh_upstream(
