@@ -66,8 +66,8 @@ def test_other_entries_do_not_move_an_address():
     with db.counting() as runs:
         assert registry.service(db, key("paypal.example.com")).addresses == before
     assert "entry_service" not in runs.by_query
-    put(db, entry("far", "hosts: [far.example], resolution: DNS", ns="far"))
     with db.counting() as runs:
+        put(db, entry("far", "hosts: [far.example], resolution: DNS", ns="far"))
         assert registry.service(db, key("paypal.example.com")).addresses == before
     assert dict(runs.by_query) == {"allocations": 1, "unaddressed_hosts": 1, "allocated_in": 1}
 

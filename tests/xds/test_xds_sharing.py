@@ -44,13 +44,15 @@ def test_one_set_larger_than_all_room_is_shared_all_the_same(monkeypatch: pytest
     assert made.one_of_equals(many(200)) is first
 
 
-def test_at_rest_names_stay_shared_and_nothing_else_is_kept() -> None:
+def test_at_rest_names_that_somebody_holds_stay_shared_and_nothing_else_is_kept() -> None:
     made = Comparisons()
     first = made.one_of_equals(many(10))
+    left = weakref.ref(made.union(made.one_of_equals(many(20)), many(30)))
     old, new = dict.fromkeys(many(1)), dict.fromkeys(many(2))
     drafted = weakref.ref(made.once((old, new), lambda: set(many(3))))
     assert made.once((old, new), set) is drafted(), "kept while it is remembered"
     made.forget()
     gc.collect()
     assert drafted() is None
+    assert left() is None
     assert made.one_of_equals(many(10)) is first

@@ -24,6 +24,7 @@ from tulle.app.tidying import Tidying
 from tulle.app.world import Edited, Source, World
 from tulle.compile.explain import origins_of
 from tulle.compile.views import View
+from tulle.dialects.kubernetes.discovery import ON_DEMAND
 from tulle.engine import Database
 from tulle.identity.office import Office, Trouble
 from tulle.identity.store import RootStore, passphrase_from, utc
@@ -131,9 +132,9 @@ class ControlPlane:
         try:
             self.world.load(self.settings.mesh())
             self.credentials.start(self.pushing)
-            if self.settings.discovery == "full":
-                self.pushing.warm(self.settings.cluster)
+            self.pushing.warm(self.settings.cluster, is_on_demand=self.settings.discovery == ON_DEMAND)
             await self._after_edit(Edited(frozenset(), secrets_changed=False))
+            self._tidying.loaded()
         finally:
             gc.freeze()  # what was loaded lives as long as the process: the collector need not walk it, now or later
             gc.enable()

@@ -1,5 +1,6 @@
 """When memory that nobody looks at any more is let go: after many edits, after somebody left, and when nothing happens.
 
+    tidying.loaded()        # once, before the first client
     tidying.edited()        # after every edit
     tidying.look()          # every second or so
 
@@ -33,6 +34,10 @@ class Tidying:
         self._unrested = 0
         self._kept_nodes = 0
         self._edited_at = self._collected_at = monotonic()
+
+    def loaded(self) -> None:
+        """What was computed before anybody asked waits for those who will."""
+        self._kept_nodes = self._db.node_count
 
     def edited(self) -> None:
         """One more edit was pushed."""

@@ -1,15 +1,22 @@
 """IP addresses as services and rules name them: single ones, and ranges, each in one spelling. Resolves nothing."""
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
 _ANYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - what users may write as an address
 
 
-@lru_cache(maxsize=4_096)
 def is_ip(text: str) -> bool:
     """An IPv4 or IPv6 address without a prefix length."""
+    return _IPV4.fullmatch(text) is not None or _is_ip(text)  # there are too many endpoints to remember them all
+
+
+@lru_cache(maxsize=4_096)
+def _is_ip(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:

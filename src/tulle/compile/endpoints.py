@@ -45,6 +45,11 @@ def fragment(endpoint: Endpoint) -> bytes:
     return field(2, place + _metadata(endpoint) + weight)
 
 
+def forget_fragments() -> None:
+    """Let go of what was remembered for the next change of the same services."""
+    fragment.cache_clear()
+
+
 def _metadata(endpoint: Endpoint) -> bytes:
     """What metrics call the endpoint, and how it is reached."""
     labels = dict(endpoint.labels)
@@ -58,10 +63,15 @@ def _metadata(endpoint: Endpoint) -> bytes:
         "version": labels.get("version", ""),
         "workload": endpoint.owner,
     }
-    return field(3, (_IN_MESH if endpoint.has_sidecar else b"") + _entry(METADATA, _word(ENDPOINT, series.told(told))))
+    return _described(series.told(told), endpoint.has_sidecar)
 
 
 @lru_cache(maxsize=1_024)
+def _described(told: str, has_sidecar: bool) -> bytes:
+    """The same for all endpoints of one workload."""
+    return field(3, (_IN_MESH if has_sidecar else b"") + _entry(METADATA, _word(ENDPOINT, told)))
+
+
 def _word(name: str, value: str) -> bytes:
     """An entry of `google.protobuf.Struct.fields`."""
     return _entry(name, field(3, value.encode()))

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
-from zlib import crc32
 
 from msgspec import Struct
 
 from tulle.compile.addresses import is_ip, network, ranges, singles
 from tulle.compile.inbound import TAKEN_PORTS
-from tulle.compile.scope import ServiceTable, routes_of, service_table
+from tulle.compile.scope import SLICES, ServiceTable, routes_of, service_seen, service_table, slice_of
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import namespaces, service, service_ranges, services_in
@@ -32,7 +31,6 @@ STREAMS = "tcp|"
 _AROUND = {4: 16, 6: 112}
 """How wide a range is taken around an address where nobody says which ranges are the mesh's, by IP version."""
 _LONGEST_NAME = 64
-_SLICES = 64
 _MOST_PARSED = 1 << 16
 
 
@@ -138,11 +136,11 @@ def owners(db: Database, cluster: str) -> Mapping[str, tuple[ServiceKey, ...]]:
 @query
 def _owners_by_slice(db: Database, cluster: str) -> tuple[Mapping[str, tuple[ServiceKey, ...]], ...]:
     """The services at each address that are asked for by it, as far as addresses decide, in slices."""
-    found: tuple[dict[str, tuple[ServiceKey, ...]], ...] = tuple({} for _ in range(_SLICES))
+    found: tuple[dict[str, tuple[ServiceKey, ...]], ...] = tuple({} for _ in range(SLICES))
     by_address = keyable(db, cluster)
     for address, keys in owners(db, cluster).items():
         if kept := tuple(key for key in keys if key in by_address):
-            found[_slice_of(address)][address] = kept
+            found[slice_of(address)][address] = kept
     return found
 
 
@@ -155,31 +153,7 @@ def _owners_in(db: Database, cluster: str, at: int) -> Mapping[str, tuple[Servic
 @query
 def owners_at(db: Database, cluster: str, address: str) -> tuple[ServiceKey, ...]:
     """The services at one address that are asked for by it, as far as addresses decide."""
-    return _owners_in(db, cluster, _slice_of(address)).get(address, ())
-
-
-@query
-def _seen_by_slice(db: Database, cluster: str, namespace: str) -> tuple[Mapping[str, ServiceKey], ...]:
-    """The services that clients of a namespace see, by host, in slices."""
-    found: tuple[dict[str, ServiceKey], ...] = tuple({} for _ in range(_SLICES))
-    for host, key in service_table(db, cluster, namespace).hosts.items():
-        found[_slice_of(host)][host] = key
-    return found
-
-
-@gate
-def _seen_in(db: Database, cluster: str, namespace: str, at: int) -> Mapping[str, ServiceKey]:
-    """One slice."""
-    return _seen_by_slice(db, cluster, namespace)[at]
-
-
-def service_seen(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
-    """As `scope.service_of`, for the many that ask about few hosts: of those who see a service come, one in 64 looks again."""
-    return _seen_in(db, cluster, namespace, _slice_of(host)).get(host)
-
-
-def _slice_of(name: str) -> int:
-    return crc32(name.encode()) % _SLICES
+    return _owners_in(db, cluster, slice_of(address)).get(address, ())
 
 
 @query

@@ -20,10 +20,10 @@ from tulle.compile.envoy import inbound as envoy_inbound
 from tulle.compile.envoy import listeners as envoy_listeners
 from tulle.compile.envoy import routes as envoy_routes
 from tulle.compile.envoy.on_demand import AGAIN, unmarked
-from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table, service_seen
+from tulle.compile.keyed import TABLE, Asked, owner_of, parse, pushed_table
 from tulle.compile.onlookers import onlooker
 from tulle.compile.routes import unknown_host
-from tulle.compile.scope import NOBODY
+from tulle.compile.scope import NOBODY, service_seen
 from tulle.compile.snapshot import ByName, Resources, resources_of
 from tulle.compile.views import OutboundView, View
 from tulle.dialects.inputs import settings

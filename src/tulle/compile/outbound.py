@@ -230,8 +230,8 @@ def _accepts(match: TcpMatch, view: OutboundView, port: int) -> bool:
 def _shared_streams(db: Database, view: OutboundView, port: int) -> Iterator[TcpChain]:
     """TLS services by SNI and services of address ranges."""
     for key, protocol in pushed(db, view).ports.get(port, ()):
-        found = service(db, key)
-        if found is None or protocol.is_http or protocol is PortProtocol.UDP:
+        found = None if protocol.is_http or protocol is PortProtocol.UDP else service(db, key)
+        if found is None:
             continue
         declared = next(item for item in found.ports if item.number == port)
         wide = ranges(found.addresses)

@@ -27,7 +27,7 @@ from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import service, services_in
 from tulle.dialects.routing import route_set
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.intent import (
     Forward,
     HttpMatch,
@@ -95,7 +95,7 @@ def names_lost(db: Database, view: OutboundView, port: int, host: str) -> frozen
     return frozenset(name for name, owner in contested.items() if owner != host)
 
 
-@query
+@gate
 def contested_names(db: Database, view: OutboundView, port: int) -> Mapping[str, str]:
     """Names that several hosts of a port would answer for, and who does: a host's full name first, then the first host.
 

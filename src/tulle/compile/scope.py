@@ -5,6 +5,7 @@ where two things claim one host the client's own namespace wins, then the oldest
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -19,6 +20,8 @@ NOBODY = ""
 """The namespace of a client that could be anybody."""
 MESH = "mesh"
 """Istio's name for every sidecar, where a route names its gateways."""
+SLICES = 64
+"""What is looked up by name among everything lies in so many slices, so that one more name changes one of them."""
 
 
 class ServicePorts(Struct, frozen=True):
@@ -38,12 +41,6 @@ class ServiceTable(Struct, frozen=True):
     """Wildcard hosts, longest first."""
     places: Mapping[str, tuple[ServiceKey, ...]]
     """By the namespace they are of, sorted."""
-
-    def find(self, host: str) -> ServiceKey | None:
-        """The service of a host name: exact, or the longest wildcard that covers it."""
-        return self.hosts.get(host) or next(
-            (self.hosts[wildcard] for wildcard in self.wildcards if covers(wildcard, host)), None
-        )
 
 
 class Claim(Struct, frozen=True):
@@ -71,6 +68,11 @@ class HostTable(Struct, frozen=True):
         if found:
             return found
         return next((keys for wildcard, keys in self.wildcards if covers(wildcard, host)), ())
+
+
+def slice_of(name: str) -> int:
+    """Where a name lies, the same in every process."""
+    return crc32(name.encode()) % SLICES
 
 
 def is_visible(exported_to: Iterable[str], namespace: str) -> bool:
@@ -140,16 +142,45 @@ def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
     )
 
 
+@query
+def _seen_by_slice(db: Database, cluster: str, namespace: str) -> tuple[Mapping[str, ServiceKey], ...]:
+    """The services that clients of a namespace see, by host, in slices."""
+    found: tuple[dict[str, ServiceKey], ...] = tuple({} for _ in range(SLICES))
+    for host, key in service_table(db, cluster, namespace).hosts.items():
+        found[slice_of(host)][host] = key
+    return found
+
+
+@gate
+def _seen_in(db: Database, cluster: str, namespace: str, at: int) -> Mapping[str, ServiceKey]:
+    """One slice: what happens to the services of others stops here, for all hosts of this one at once."""
+    return _seen_by_slice(db, cluster, namespace)[at]
+
+
+def service_seen(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
+    """As `service_of`, for the many that ask about few hosts: of those who see a service come, one in 64 looks again."""
+    return _seen_in(db, cluster, namespace, slice_of(host)).get(host)
+
+
 @gate
 def service_of(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
     """The service that clients of a namespace call by exactly this host. Cuts off what happens to others."""
-    return service_table(db, cluster, namespace).hosts.get(host)
+    return service_seen(db, cluster, namespace, host)
 
 
 @gate
+def _wildcards(db: Database, cluster: str, namespace: str) -> tuple[tuple[str, ServiceKey], ...]:
+    table = service_table(db, cluster, namespace)
+    return tuple((wildcard, table.hosts[wildcard]) for wildcard in table.wildcards)
+
+
+@query
 def service_found(db: Database, cluster: str, namespace: str, host: str) -> ServiceKey | None:
     """The same, by the longest wildcard too."""
-    return service_table(db, cluster, namespace).find(host)
+    exact = service_of(db, cluster, namespace, host)
+    if exact is not None:
+        return exact
+    return next((key for wildcard, key in _wildcards(db, cluster, namespace) if covers(wildcard, host)), None)
 
 
 @query

@@ -12,8 +12,10 @@ from typing import Any
 from cryptography import x509
 from msgspec import Struct
 
+from tulle.compile.endpoints import forget_fragments
 from tulle.compile.ondemand import is_known
-from tulle.compile.scope import NOBODY
+from tulle.compile.onlookers import is_ordinary
+from tulle.compile.scope import NOBODY, label_keys_in_use
 from tulle.compile.views import OutboundView, View, view_of, whole_view_of
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import workload
@@ -94,9 +96,12 @@ class Pushing:
 
     # --- edits -------------------------------------------------------------------------------------------------------
 
-    def warm(self, cluster: str) -> None:
+    def warm(self, cluster: str, *, is_on_demand: bool) -> None:
         """Compute what all ordinary clients share, before the first of them waits for it."""
-        shown = self.shelves.show(View(OutboundView(cluster, NOBODY)), self.version)
+        view = OutboundView(cluster, NOBODY, is_on_demand=is_on_demand)
+        is_ordinary(self._db, view)
+        label_keys_in_use(self._db, cluster)
+        shown = self.shelves.show(View(view), self.version)
         self._note(shown)
         self.shelves.leave(shown)
 
@@ -132,6 +137,7 @@ class Pushing:
     def rest(self) -> None:
         """Let go of what was kept for the next client in the state of the last one; call it when nothing happens."""
         self._comparisons.forget()
+        forget_fragments()
         self.has_left = True
 
     def _tell(self, clients: Iterable[Client], version: int) -> tuple[Client, ...]:

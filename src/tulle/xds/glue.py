@@ -11,10 +11,14 @@ _HEADS = [[bytes([number << 3 | _LENGTH_DELIMITED, size]) for size in range(_SHO
 
 def field(field_number: int, content: bytes) -> bytes:
     """One length-delimited field (message, bytes or string); `field_number` < 16."""
-    size = len(content)
+    return head(field_number, len(content)) + content
+
+
+def head(field_number: int, size: int) -> bytes:
+    """Tag and length of a length-delimited field; `field_number` < 16. For who joins many parts at once."""
     if size < _SHORT:
-        return _HEADS[field_number][size] + content
-    return bytes([field_number << 3 | _LENGTH_DELIMITED]) + _varint(size) + content
+        return _HEADS[field_number][size]
+    return bytes([field_number << 3 | _LENGTH_DELIMITED]) + _varint(size)
 
 
 def number(field_number: int, value: int) -> bytes:

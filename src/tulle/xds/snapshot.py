@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
 from msgspec import Struct
 
@@ -93,6 +94,11 @@ class _RecentNames(_Recent[_Key, _Value]):
         self._weigh = weigh
         self._held = 0
 
+    def clear(self) -> None:
+        """Forget everything."""
+        super().clear()
+        self._held = 0
+
     def keep(self, key: _Key, value: _Value) -> _Value:
         """Remember as the newest, and forget the oldest where there is too much."""
         if (former := self.pop(key, None)) is not None:
@@ -127,10 +133,13 @@ class Comparisons:
         self._differences.keep((id(old), id(new)), (old, new, known))  # holding the shelves keeps their ids unique
 
     def forget(self) -> None:
-        """Let go of everything but the sets of names that stand for their equals: they are what streams share."""
-        for kept in (self._differences, self._made, self._parcels, self._routes):
+        """Let go of everything but the sets of names that some stream holds: they stand for their equals."""
+        names = [ref(found) for found in self._names]
+        for kept in (self._differences, self._made, self._parcels, self._routes, self._unions, self._names):
             kept.clear()
         self._parcel_bytes = 0
+        for found in filter(None, (one() for one in names)):
+            self._names.keep(found, found)
 
     def one_of_equals(self, names: frozenset[ResourceName]) -> frozenset[ResourceName]:
         """The set that stands for all equal ones: a thousand clients that subscribe to the same names share it."""

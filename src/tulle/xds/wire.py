@@ -10,7 +10,7 @@ from typing import Any
 
 from tulle.xds import api, schema
 from tulle.xds.events import DeltaRequest, SotwRequest
-from tulle.xds.glue import field
+from tulle.xds.glue import field, head
 from tulle.xds.names import Nonce, ResourceName, Version
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -91,10 +91,11 @@ def framed(name: str, version: str, body: bytes, alias: str = "") -> bytes:
 
     With `alias`, an on-demand lookup under that name is answered by it (docs/facts/envoy.md §1).
     """
-    resource = field(3, name.encode()) + field(1, version.encode())
+    named = field(3, name.encode()) + field(1, version.encode())
     if alias:
-        resource += field(4, alias.encode())
-    return field(2, resource + field(2, body))
+        named += field(4, alias.encode())
+    named += head(2, len(body))
+    return b"".join((head(2, len(named) + len(body)), named, body))
 
 
 def delta_response(type_url: str, nonce: str, frames: bytes, removed: Iterable[str]) -> tuple[bytes, bytes]:

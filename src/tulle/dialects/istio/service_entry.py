@@ -187,7 +187,7 @@ def unaddressed_hosts(db: Database, cluster: str, ns: str) -> tuple[str, ...]:
     return tuple(sorted(needy - addressed))
 
 
-@query
+@gate
 def allocations(db: Database, cluster: str) -> dict[tuple[str, str], str]:
     """Every allocated address of a cluster by (namespace, host)."""
     spaces = sorted({key.namespace for key in by_kind(db, (cluster, KIND))})

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tulle.dialects.inputs import by_kind, objects
-from tulle.engine import Database, query
+from tulle.engine import Database, gate, query
 from tulle.model.keys import Labels, ObjectKey
 
 _INHABITANTS: Final = (
@@ -29,7 +29,7 @@ def namespace_key(cluster: str, name: str) -> ObjectKey:
     return ObjectKey(cluster, "", "Namespace", "", name)
 
 
-@query
+@gate
 def namespaces(db: Database, cluster: str) -> tuple[str, ...]:
     """Names of the namespaces that exist or are used by services or mesh configuration, sorted.
 
