@@ -25,6 +25,7 @@ from bench.machine import memory
 from bench.results import Recorder, Row, table
 from bench.ways import (
     BYTES,
+    HALF,
     PLAIN,
     RELAY,
     TRAFFIC,
@@ -45,7 +46,7 @@ WARM_SECONDS = 0.4
 RATES = (2000, 0)
 _NEW_RATES = (300, 0)
 """A handshake per request costs more."""
-ORDER = ("direct", RELAY, BYTES, PLAIN, *WITH, *TULLE)
+ORDER = ("direct", RELAY, BYTES, HALF, PLAIN, *WITH, *TULLE)
 Window = dict[str, Any]
 
 
@@ -164,12 +165,19 @@ HEAD = (
 )
 
 
+_NAMES = {
+    RELAY: "TCP relays",
+    BYTES: "plain Envoys, bytes",
+    HALF: "plain Envoys, A parses",
+    PLAIN: "plain Envoys",
+    "direct": "no proxy",
+}
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """One line of the table."""
     way = row["key"]["way"]
-    name = {RELAY: "TCP relays", BYTES: "plain Envoys, bytes", PLAIN: "plain Envoys", "direct": "no proxy"}.get(
-        way, f"tulle {way}"
-    )
+    name = _NAMES.get(way, f"tulle {way}")
     if way in WITH:
         name = f"... and {WITH[way]}"
     if "failed" in row:
@@ -178,7 +186,7 @@ def cells(row: Row) -> tuple[str, ...]:
     ratio = row.get("ratio")
     middle, around = (f"{ratio[1]:.2f}", f"{ratio[0]:.2f} to {ratio[2]:.2f}") if ratio else ("-", "")
     memories = " ".join(f"{one:.0f}" for one in row["privateMiB"]) or "-"
-    parses = {RELAY: "-", BYTES: "-", "direct": "-", PLAIN: "A+B"}.get(
+    parses = {RELAY: "-", BYTES: "-", HALF: "A", "direct": "-", PLAIN: "A+B"}.get(
         way, "A+B" if way in WITH else row["parsedBy"] or "nobody"
     )
     figures = (f"{row['rps']:,.0f}", f"{row['p50']:,.0f}", f"{row['p99']:,.0f}", str(row["errors"]), memories)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bench import control_plane, data_path, first_answer, istiod, kubernetes, sidecar_memory
 from bench.figures import fraction
 from bench.results import Row
+from bench.ways import FLOORS
 
 Results = Mapping[str, Sequence[Row]]
 PRIVATE_MIB, CONFIGURATION_BYTES, FIRST_CALL_MS = 25.0, 100_000, 50.0
@@ -148,7 +149,9 @@ def _data_path(results: Results) -> Iterator[Verdict]:
         if row is None or "ratio" not in row:
             yield Verdict(what, f"at most {limit:.2f}", "", None)
         else:
-            yield Verdict(what, f"at most {limit:.2f}", f"{row['ratio'][1]:.2f}", row["ratio"][1] <= limit)
+            floor = _one(results, data_path.NAME, traffic="http1", rate=PACED, way=FLOORS.get(depth))
+            beside = f" (plain Envoys that do no more: {floor['ratio'][1]:.2f})" if floor else ""
+            yield Verdict(what, f"at most {limit:.2f}", f"{row['ratio'][1]:.2f}{beside}", row["ratio"][1] <= limit)
 
 
 def _trial(phase: str, name: str) -> Callable[[Row], float]:

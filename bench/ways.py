@@ -38,8 +38,10 @@ TULLE = {
     "once-on-demand": {DEPTH_ANNOTATION: "once", DISCOVERY_ANNOTATION: "on-demand"},
 }
 """Ways through two sidecars of ours: a namespace each, with these annotations."""
-DIRECT, RELAY, PLAIN, BYTES = "direct", "relay", "plain", "bytes"
-WAYS = (DIRECT, RELAY, PLAIN, BYTES, *TULLE)
+DIRECT, RELAY, PLAIN, BYTES, HALF = "direct", "relay", "plain", "bytes", "half"
+FLOORS = {"once": HALF, "l4": BYTES}
+"""What two plain Envoys do that do no more than a depth must: only A parses; nobody does."""
+WAYS = (DIRECT, RELAY, PLAIN, BYTES, HALF, *TULLE)
 WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
 """The plain pair with more and more of tulle's configuration (`pieces`)."""
 BODY_BYTES = 1024
@@ -170,7 +172,7 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
             found.append(_relay(made, caller, echo, traffic))
         elif name == PLAIN:
             found.append(_plain(made, caller, echo, traffic))
-        elif name == BYTES or name in WITH:
+        elif name in (BYTES, HALF, *WITH):
             found.append(_plain(made, caller, echo, traffic, name))
         else:
             found.append(_tulle(made, name, traffic))
@@ -196,14 +198,14 @@ def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
 
 
 def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str = PLAIN) -> Way:
-    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, *WITH].index(name))
+    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, HALF, *WITH].index(name))
     certs = made.place / "certs"
     if not certs.exists():
         plain_pair.certificates(certs)
     admins = [made.place / f"{side}-{name}-{traffic.name}.sock" for side in "ab"]
-    kind = "-tcp" if name == BYTES else ""
+    upstream = traffic.protocol if name == HALF else "http2_protocol_options"
     server = plain_pair.configuration(
-        f"server{kind}",
+        "server-tcp" if name in (BYTES, HALF) else "server",
         made.place / f"b-{name}-{traffic.name}.yaml",
         admin=admins[1],
         certs=certs,
@@ -212,13 +214,15 @@ def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str 
         protocol=traffic.protocol,
     )
     client = plain_pair.configuration(
-        f"client{kind}",
+        "client-tcp" if name == BYTES else "client",
         made.place / f"a-{name}-{traffic.name}.yaml",
         admin=admins[0],
         certs=certs,
         port=near,
         peer=echo.address,
         peer_port=far,
+        upstream=upstream,
+        alpn="h2" if upstream.startswith("http2") else "http/1.1",
     )
     if name in WITH:
         ours, theirs = (made.mesh.pod("full", app) for app in ("caller", "echo"))

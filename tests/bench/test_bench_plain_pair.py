@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench import pieces, plain_pair, ways
 
-PLACES = {"port": 18000, "peer": "127.0.0.1", "peer_port": 18001, "backend": 18002}
+PLACES = {"port": 18000, "peer": "127.0.0.1", "peer_port": 18001, "backend": 18002, "alpn": "h2"}
 
 
 @pytest.mark.envoy
@@ -17,7 +17,8 @@ PLACES = {"port": 18000, "peer": "127.0.0.1", "peer_port": 18001, "backend": 180
 def test_envoy_takes_both_sides(tmp_path: Path, side: str, protocol: str) -> None:
     certs = plain_pair.certificates(tmp_path / "certs")
     admin = tmp_path / "a.sock"
-    path = plain_pair.configuration(side, tmp_path / "x.yaml", admin=admin, certs=certs, protocol=protocol, **PLACES)
+    words = {"admin": admin, "certs": certs, "protocol": protocol, "upstream": protocol, **PLACES}
+    path = plain_pair.configuration(side, tmp_path / "x.yaml", **words)
     assert "@port@" not in path.read_text()
     assert plain_pair.is_valid(ways.envoy(), path) == ""
     path.write_text(path.read_text().replace("filter_chains", "filter_chain"))
@@ -50,7 +51,7 @@ def test_a_step_has_the_steps_before_it(tmp_path: Path) -> None:
     )
     found = {}
     for step in pieces.STEPS:
-        words = {"admin": tmp_path / "a", "certs": tmp_path, **PLACES}
+        words = {"admin": tmp_path / "a", "certs": tmp_path, "upstream": "http2_protocol_options", **PLACES}
         path = plain_pair.configuration("client", tmp_path / f"{step}.yaml", **words)
         pieces.put_in(given, "client", step, path)
         text = path.read_text()
