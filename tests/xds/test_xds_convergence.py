@@ -14,7 +14,7 @@ from tulle.xds import api
 from tulle.xds.conversation import Conversation
 from tulle.xds.events import Action, DeltaRequest, Send, SnapshotChanged, SotwRequest
 from tulle.xds.names import TypeUrl
-from tulle.xds.resource import Resource
+from tulle.xds.resource import version_of
 from tulle.xds.snapshot import Comparisons, Snapshot
 
 NAMES = "abcd"
@@ -65,10 +65,7 @@ class ModelClient:
                 held.clear()
             whole = api.DiscoveryResponse.FromString(send.body)
             bodies = [r.SerializeToString(deterministic=True) for r in whole.resources]
-            held |= {
-                n: Resource(TypeUrl(send.type_url), n, *_version(b)).version
-                for n, b in zip(send.changed, bodies, strict=True)
-            }
+            held |= {n: version_of(b) for n, b in zip(send.changed, bodies, strict=True)}
         if send.type_url == TypeUrl.EDS:  # Envoy drops what it does not subscribe to
             self.held[TypeUrl.EDS] = {n: v for n, v in held.items() if n in self.endpoints}
         self.check()
@@ -104,12 +101,6 @@ class ModelClient:
 
 
 POINTED: dict[str, set[str]] = {}
-
-
-def _version(body: bytes) -> tuple[str, bytes]:
-    from tulle.xds.resource import version_of
-
-    return version_of(body), body
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,7 +4,6 @@ Reads arguments, runs the loop, ends on SIGTERM and SIGINT. The order of things 
 """
 
 import argparse
-import asyncio
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 
 from tulle.app.process import prepare, stopping
 from tulle.app.settings import Settings, SettingsRefusedError, load
+from tulle.app.wakeups import run
 from tulle.identity.errors import IdentityError
 from tulle.serve import logs
 
@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     prepare(given.log_format or settings.log_format, is_verbose=given.verbose)
     try:
-        return asyncio.run(_serve(given, settings))
+        return run(_serve(given, settings))
     except IdentityError as error:
         found = error.problem()
         logs.event(logging.ERROR, "cannot start", code=found.code, error=found.text, advice=found.advice)

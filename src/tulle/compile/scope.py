@@ -41,6 +41,8 @@ class ServiceTable(Struct, frozen=True):
     """Wildcard hosts, longest first."""
     places: Mapping[str, tuple[ServiceKey, ...]]
     """By the namespace they are of, sorted."""
+    is_plain: bool = True
+    """No two namespaces offer one host."""
 
 
 class Claim(Struct, frozen=True):
@@ -120,6 +122,12 @@ def audience(db: Database, cluster: str, place: str, client: str) -> str:
 @query
 def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
     """The services that clients of a namespace see: the namespaces' offers, laid side by side."""
+    if namespace != NOBODY:
+        anybody = service_table(db, cluster, NOBODY)
+        if anybody.is_plain and all(
+            audience(db, cluster, place, namespace) == NOBODY for place in namespaces(db, cluster)
+        ):
+            return anybody
     offers = {
         place: offer(db, cluster, place, audience(db, cluster, place, namespace))
         for place in sorted(namespaces(db, cluster))
@@ -138,15 +146,18 @@ def service_table(db: Database, cluster: str, namespace: str) -> ServiceTable:
             ports.setdefault(number, []).extend(seen)
     wildcards = sorted((host for host in hosts if host.startswith("*")), key=lambda host: (-len(host), host))
     return ServiceTable(
-        hosts, {number: tuple(found) for number, found in ports.items() if found}, tuple(wildcards), places
+        hosts, {number: tuple(found) for number, found in ports.items() if found}, tuple(wildcards), places, is_plain
     )
 
 
 @query
 def _seen_by_slice(db: Database, cluster: str, namespace: str) -> tuple[Mapping[str, ServiceKey], ...]:
     """The services that clients of a namespace see, by host, in slices."""
+    table = service_table(db, cluster, namespace)
+    if namespace != NOBODY and table is service_table(db, cluster, NOBODY):
+        return _seen_by_slice(db, cluster, NOBODY)
     found: tuple[dict[str, ServiceKey], ...] = tuple({} for _ in range(SLICES))
-    for host, key in service_table(db, cluster, namespace).hosts.items():
+    for host, key in table.hosts.items():
         found[slice_of(host)][host] = key
     return found
 

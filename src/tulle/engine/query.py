@@ -63,6 +63,8 @@ class Query(Generic[P, R]):
 
     def bound(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Any, ...]:
         """The arguments in their one canonical form: positional, defaults filled in."""
+        if len(args) == self._arity and not kwargs:
+            return args
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound.args

@@ -34,15 +34,11 @@ class PortProtocol(StrEnum):
     AUTO = "AUTO"
     """Not declared: sniffed."""
 
-    @property
-    def is_http(self) -> bool:
+    def __init__(self, word: str) -> None:
+        self.is_http = word in ("HTTP", "HTTP2", "GRPC")
         """Plain-text HTTP of any version."""
-        return self in (PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.GRPC)
-
-    @property
-    def is_tls(self) -> bool:
+        self.is_tls = word in ("TLS", "HTTPS")
         """The application's own TLS: routed by SNI."""
-        return self in (PortProtocol.TLS, PortProtocol.HTTPS)
 
 
 class Resolution(StrEnum):

@@ -47,9 +47,9 @@ from tulle.xds.events import (
 )
 from tulle.xds.lane import Draft, Lane, Push, Turn, VirtualHostLane
 from tulle.xds.names import PUSH_ORDER, WILDCARD, Nonce, ResourceName, TypeUrl, Version
-from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef
+from tulle.xds.resource import Entry, Resource, SecretBytes, SecretRef, framed
 from tulle.xds.snapshot import EMPTY, Comparisons, Parcel, Snapshot
-from tulle.xds.wire import delta_response, framed, sotw_response
+from tulle.xds.wire import delta_response, sotw_response
 
 CDS, EDS, LDS, RDS, VHDS, SDS = TypeUrl.CDS, TypeUrl.EDS, TypeUrl.LDS, TypeUrl.RDS, TypeUrl.VHDS, TypeUrl.SDS
 
@@ -407,10 +407,10 @@ class Conversation:
         """The contents of a draft; a secret this identity may not have gets the same answer as one there is not."""
         frames, refused = {}, []
         for entry in draft.send.values():
-            body = self._body(entry)
-            if body is None:
-                refused.append(entry.name)
+            if isinstance(entry, Resource):
+                frames[entry.name] = entry.frame
+            elif (body := self._secrets(entry)) is not None:
+                frames[entry.name] = framed(entry.name, entry.version, body)
             else:
-                alias = entry.name if entry.type_url == VHDS else ""
-                frames[entry.name] = framed(entry.name, entry.version, body, alias)
+                refused.append(entry.name)
         return Parcel(tuple(frames), b"".join(frames.values()), tuple(refused))

@@ -29,6 +29,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
+from tulle.xds.glue import field
+
 if TYPE_CHECKING:
     from tulle.xds import api
 
@@ -102,7 +104,7 @@ def to_any(value: Message) -> "api.Any":
 
 def any_bytes(type_url: str, value: bytes) -> bytes:
     """The serialised `Any` around an already serialised message."""
-    return to_bytes(_any_class()(type_url=type_url, value=value))
+    return field(1, type_url.encode()) + (field(2, value) if value else b"")
 
 
 def struct(fields: Mapping[str, Any]) -> "api.Struct":

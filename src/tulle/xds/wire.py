@@ -10,7 +10,7 @@ from typing import Any
 
 from tulle.xds import api, schema
 from tulle.xds.events import DeltaRequest, SotwRequest
-from tulle.xds.glue import field, head
+from tulle.xds.glue import field
 from tulle.xds.names import Nonce, ResourceName, Version
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -84,18 +84,6 @@ def read_sotw(received: bytes) -> tuple[SotwRequest, ClientNode | None]:
         SotwRequest(request.type_url, names, Nonce(request.response_nonce), _error(request)),
         _node(request),
     )
-
-
-def framed(name: str, version: str, body: bytes, alias: str = "") -> bytes:
-    """One resource of a DeltaDiscoveryResponse, field tag included; `body` is its serialised `Any`.
-
-    With `alias`, an on-demand lookup under that name is answered by it (docs/facts/envoy.md §1).
-    """
-    named = field(3, name.encode()) + field(1, version.encode())
-    if alias:
-        named += field(4, alias.encode())
-    named += head(2, len(body))
-    return b"".join((head(2, len(named) + len(body)), named, body))
 
 
 def delta_response(type_url: str, nonce: str, frames: bytes, removed: Iterable[str]) -> tuple[bytes, bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tulle.app.cluster.settings import Replica, injection
 from tulle.app.process import prepare, stopping
 from tulle.app.settings import Settings, SettingsRefusedError, load
+from tulle.app.wakeups import run
 from tulle.identity.errors import IdentityError
 from tulle.installing.naming import Names
 from tulle.kube.access import Access
@@ -63,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     prepare(given.log_format, is_verbose=given.verbose)
     try:
-        return asyncio.run(_serve(given, settings, replica))
+        return run(_serve(given, settings, replica))
     except (IdentityError, KubeError) as error:
         found = error.problem()
         logs.event(logging.ERROR, "cannot start", code=found.code, error=found.text, advice=found.advice)
