@@ -16,6 +16,7 @@ from tulle.serve.pushing import Pushing
 COLLECT_EVERY = 256
 """Edits between two collections of what nobody looks at any more."""
 COLLECT_GROWTH = 1.1
+"""An edit or two leave next to nothing behind."""
 COLLECT_S = 10.0
 """Least time between collections that nothing but time asks for."""
 REST_EVERY = 64
@@ -50,17 +51,15 @@ class Tidying:
     def look(self) -> None:
         """Let go of what is worth it now."""
         now = monotonic()
-        if self._unrested >= REST_EVERY and now > self._edited_at + REST_S:
+        is_quiet = self._unrested >= REST_EVERY and now > self._edited_at + REST_S
+        is_due = now > self._collected_at + COLLECT_S
+        if is_quiet or (is_due and self._pushing.has_left):
             self._rest()
-        elif self._is_worth_collecting() and now > self._collected_at + COLLECT_S:
+        elif is_due and self._db.node_count > self._kept_nodes * COLLECT_GROWTH:
             self._collect()
 
-    def _is_worth_collecting(self) -> bool:
-        """Whether more than a few answers may have lost their last reader: an edit or two leave next to nothing behind."""
-        return self._pushing.has_left or self._db.node_count > self._kept_nodes * COLLECT_GROWTH
-
     def _rest(self) -> None:
-        """Nobody edits: what many clients would have shared of the last edits is held for nobody."""
+        """Nobody edits, or some left: what many clients would have shared of the last edits and starts is held for nobody."""
         self._unrested = 0
         self._pushing.rest()
         self._collect()

@@ -1,6 +1,7 @@
 """Clusters: how a service's endpoints are found, reached and treated."""
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from tulle.compile.envoy import observing, tls
@@ -82,6 +83,14 @@ def passthrough() -> "api.Cluster":
 
 def door(name: str, listener: str) -> "api.Cluster":
     """Into a listener of this proxy, with the protocol and the addresses of the client's connection."""
+    made = api.Cluster()
+    made.CopyFrom(_door(listener))  # there is one for every address that anybody asks for
+    made.name = made.load_assignment.cluster_name = name
+    return made
+
+
+@cache
+def _door(listener: str) -> "api.Cluster":
     most = api.UInt32Value(value=(1 << 32) - 1)
     limits = api.CircuitBreakers.Thresholds(max_connections=most, max_pending_requests=most, max_requests=most)
     inside = api.Address(envoy_internal_address=api.EnvoyInternalAddress(server_listener_name=listener))
@@ -92,13 +101,10 @@ def door(name: str, listener: str) -> "api.Cluster":
         common_http_protocol_options=api.CoreHttpProtocolOptions(idle_timeout=_DOOR_IDLE),
     )
     return api.Cluster(
-        name=name,
         type="STATIC",
         connect_timeout=_CONNECT,
         circuit_breakers=api.CircuitBreakers(thresholds=[limits]),
-        load_assignment=api.ClusterLoadAssignment(
-            cluster_name=name, endpoints=[api.LocalityLbEndpoints(lb_endpoints=[endpoint])]
-        ),
+        load_assignment=api.ClusterLoadAssignment(endpoints=[api.LocalityLbEndpoints(lb_endpoints=[endpoint])]),
         transport_socket=api.TransportSocket(
             name="envoy.transport_sockets.internal_upstream",
             typed_config=to_any(api.InternalUpstreamTransport(transport_socket=bare)),

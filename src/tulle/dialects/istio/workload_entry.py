@@ -5,7 +5,8 @@ service account means a sidecar unless `security.istio.io/tlsMode` says otherwis
 """
 
 from collections.abc import Iterable
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from tulle.dialects.canonical import canonical_revision, canonical_service, locality
 from tulle.dialects.inputs import by_kind, by_namespace, objects
@@ -70,23 +71,37 @@ def entry_weight(db: Database, key: ObjectKey) -> int:
     return (spec.weight if spec else 0) or 1
 
 
+class _Said(NamedTuple):
+    tls_mode: str | None
+    service: str
+    revision: str
+    locality: str
+
+
+@lru_cache(maxsize=4_096)
+def _said_by(labels: Labels) -> _Said:
+    """The same for all endpoints of one version of a service."""
+    by_name = dict(labels)
+    return _Said(by_name.get(TLS_MODE), canonical_service(by_name, ""), canonical_revision(by_name), locality(by_name))
+
+
 def workload_of(key: WorkloadKey, spec: WorkloadEntry, labels: Labels, origin: Origin) -> Workload:
     """A WorkloadEntry read as a workload; it is ready as long as it exists."""
-    by_name = dict(labels)
+    said = _said_by(labels)
     return Workload(
         key=key,
         address=spec.address,
         labels=labels,
         service_account=spec.service_account,
-        has_sidecar=by_name[TLS_MODE] == "istio" if TLS_MODE in by_name else bool(spec.service_account),
+        has_sidecar=bool(spec.service_account) if said.tls_mode is None else said.tls_mode == "istio",
         is_ready=True,
         is_gateway=False,
         ports=tuple(WorkloadPort(name, number) for name, number in sorted((spec.ports or {}).items())),
         owner=key.name,
-        canonical_service=canonical_service(by_name, key.name),
-        canonical_revision=canonical_revision(by_name),
+        canonical_service=said.service or key.name,
+        canonical_revision=said.revision,
         origin=origin,
-        locality=spec.locality or locality(by_name),
+        locality=spec.locality or said.locality,
         network=spec.network,
     )
 
