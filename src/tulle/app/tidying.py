@@ -7,6 +7,7 @@
 Knows no reason of its own: what may go is the engine's and serving's, what the system gets back is `allocator`'s.
 """
 
+import gc
 from time import monotonic
 
 from tulle.app.allocator import trim
@@ -68,7 +69,8 @@ class Tidying:
         self._uncollected = 0
         has_left, self._pushing.has_left = self._pushing.has_left, False
         self._db.collect()
-        if has_left:  # an edit does not pay for it
+        if has_left:  # an edit does not pay for it; ended streams are cycles, and Python looks for those too rarely here
+            gc.collect()
             trim()
         self._collected_at = monotonic()
         self._kept_nodes = self._db.node_count
