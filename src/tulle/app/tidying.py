@@ -69,7 +69,9 @@ class Tidying:
         self._uncollected = 0
         has_left, self._pushing.has_left = self._pushing.has_left, False
         self._db.collect()
-        if has_left:  # an edit does not pay for it; ended streams are cycles, and Python looks for those too rarely here
+        if (
+            has_left
+        ):  # an edit does not pay for it; ended streams are cycles, and Python looks for those too rarely here
             gc.collect()
             trim()
         self._collected_at = monotonic()
