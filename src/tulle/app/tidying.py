@@ -69,10 +69,8 @@ class Tidying:
         self._uncollected = 0
         has_left, self._pushing.has_left = self._pushing.has_left, False
         self._db.collect()
-        if (
-            has_left
-        ):  # an edit does not pay for it; ended streams are cycles, and Python looks for those too rarely here
-            gc.collect()
+        if has_left:  # an edit does not pay for it
+            gc.collect()  # ended streams are cycles, and Python looks for those too rarely here
             trim()
         self._collected_at = monotonic()
         self._kept_nodes = self._db.node_count
