@@ -63,10 +63,12 @@ class Process:
         return get(self.ports["http"], path, method, body, **headers)
 
     def terminate(self) -> tuple[int, float]:
-        """SIGTERM; the exit code and the seconds it took."""
+        """SIGTERM; the exit code and the seconds it took. All it said is in `lines` then."""
         began = time.monotonic()
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(PATIENCE), time.monotonic() - began
+        code, took = self.popen.wait(PATIENCE), time.monotonic() - began
+        self._reader.join(PATIENCE)
+        return code, took
 
     def close(self) -> None:
         if self.popen.poll() is None:
