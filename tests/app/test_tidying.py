@@ -19,7 +19,7 @@ class Parts:
 
     def rest(self) -> None:
         self.rested += 1
-        self.has_left = True
+        self.has_left = False
 
 
 class Hours:
@@ -97,3 +97,18 @@ def test_a_storm_of_edits_is_collected_within(tidy, parts, clock):
     for _ in range(2 * COLLECT_EVERY):
         tidy.edited()
     assert (parts.collected, parts.rested) == (2, 0)
+
+
+def test_edits_do_not_pay_for_who_leaves(tidy, parts, clock, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(tidying, "trim", lambda: trimmed.append(clock.now))
+    parts.has_left = True
+    for _ in range(COLLECT_EVERY):
+        tidy.edited()
+    assert (parts.collected, parts.rested, trimmed) == (1, 0, [])
+    for _ in range(4):  # edits without end
+        clock.now += COLLECT_S / 3
+        for _ in range(COLLECT_EVERY):
+            tidy.edited()
+        tidy.look()
+    assert (parts.rested, len(trimmed), parts.has_left) == (1, 1, False)

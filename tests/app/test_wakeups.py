@@ -55,12 +55,23 @@ def test_bytes_that_wait_together_are_one_wake_up(pair):
         ours.recv(1)
 
 
-def test_other_readers_are_called_as_ever(pair):
+class Nameless:
+    """To be called, but no function."""
+
+    def __init__(self, pair: socket, calls: list[int]) -> None:
+        self.pair, self.calls = pair, calls
+
+    def __call__(self) -> None:
+        self.calls.append(len(self.pair.recv(1)))
+
+
+@pytest.mark.parametrize("wrap", [lambda reader: reader, partial, lambda reader: reader.__call__])
+def test_other_readers_are_called_as_ever(pair, wrap):
     ours, theirs = pair
     calls: list[int] = []
 
     async def watch() -> None:
-        asyncio.get_running_loop().add_reader(ours, lambda: calls.append(len(ours.recv(1))))
+        asyncio.get_running_loop().add_reader(ours, wrap(Nameless(ours, calls)))
         theirs.send(b"abc")
         await turns()
         asyncio.get_running_loop().remove_reader(ours)

@@ -35,7 +35,7 @@ class Tidying:
         self._uncollected = 0
         self._unrested = 0
         self._kept_nodes = 0
-        self._edited_at = self._collected_at = monotonic()
+        self._edited_at = self._collected_at = self._rested_at = monotonic()
 
     def loaded(self) -> None:
         """What was computed before anybody asked waits for those who will."""
@@ -53,10 +53,9 @@ class Tidying:
         """Let go of what is worth it now."""
         now = monotonic()
         is_quiet = self._unrested >= REST_EVERY and now > self._edited_at + REST_S
-        is_due = now > self._collected_at + COLLECT_S
-        if is_quiet or (is_due and self._pushing.has_left):
+        if is_quiet or (self._pushing.has_left and now > self._rested_at + COLLECT_S):
             self._rest()
-        elif is_due and self._db.node_count > self._kept_nodes * COLLECT_GROWTH:
+        elif self._db.node_count > self._kept_nodes * COLLECT_GROWTH and now > self._collected_at + COLLECT_S:
             self._collect()
 
     def _rest(self) -> None:
@@ -64,13 +63,12 @@ class Tidying:
         self._unrested = 0
         self._pushing.rest()
         self._collect()
+        gc.collect()  # ended streams are cycles, and Python looks for those too rarely here
+        trim()
+        self._rested_at = monotonic()
 
     def _collect(self) -> None:
         self._uncollected = 0
-        has_left, self._pushing.has_left = self._pushing.has_left, False
         self._db.collect()
-        if has_left:  # an edit does not pay for it
-            gc.collect()  # ended streams are cycles, and Python looks for those too rarely here
-            trim()
         self._collected_at = monotonic()
         self._kept_nodes = self._db.node_count

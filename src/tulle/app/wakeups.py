@@ -23,7 +23,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     def add_reader(self, fd: Any, callback: Callable[[*_Args], Any], *args: *_Args) -> None:
         """As asyncio's."""
-        if isinstance(fd, socket) and isinstance(callback, partial) and callback.func.__name__ == _READER:
+        if isinstance(fd, socket) and isinstance(callback, partial) and _name(callback.func) == _READER:
             reader: Any = partial(_once_for_all, fd, callback)
             super().add_reader(fd, reader, *args)
         else:
@@ -41,3 +41,7 @@ def _once_for_all(pair: socket, callback: Callable[..., object], *args: Any) -> 
     if waiting > 1:  # their events were there before they were written: the callback meets them
         pair.recv(waiting - 1)
     callback(*args)
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", ""))

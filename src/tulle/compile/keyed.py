@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from tulle.compile.addresses import is_ip, network, ranges, singles
 from tulle.compile.inbound import TAKEN_PORTS
-from tulle.compile.scope import SLICES, ServiceTable, routes_of, service_seen, service_table, slice_of
+from tulle.compile.scope import ServiceTable, routes_of, service_seen, service_table, slice_of, sliced
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import namespaces, service, service_ranges, services_in
@@ -136,12 +136,12 @@ def owners(db: Database, cluster: str) -> Mapping[str, tuple[ServiceKey, ...]]:
 @query
 def _owners_by_slice(db: Database, cluster: str) -> tuple[Mapping[str, tuple[ServiceKey, ...]], ...]:
     """The services at each address that are asked for by it, as far as addresses decide, in slices."""
-    found: tuple[dict[str, tuple[ServiceKey, ...]], ...] = tuple({} for _ in range(SLICES))
     by_address = keyable(db, cluster)
-    for address, keys in owners(db, cluster).items():
-        if kept := tuple(key for key in keys if key in by_address):
-            found[slice_of(address)][address] = kept
-    return found
+    return sliced(
+        (address, kept)
+        for address, keys in owners(db, cluster).items()
+        if (kept := tuple(key for key in keys if key in by_address))
+    )
 
 
 @gate
@@ -192,7 +192,7 @@ def split(db: Database, cluster: str, namespace: str) -> Split:
     wildcards = tuple(host for host in whole.wildcards if host in hosts)
     kept_places = {place: tuple(key for key in found if key in keys) for place, found in whole.places.items()}
     places = {place: found for place, found in kept_places.items() if found}
-    return Split(ServiceTable(hosts, pushed, wildcards, places), uses)
+    return Split(ServiceTable(hosts, pushed, wildcards, places, whole.is_plain), uses)
 
 
 @gate

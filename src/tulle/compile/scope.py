@@ -5,6 +5,7 @@ where two things claim one host the client's own namespace wins, then the oldest
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 from zlib import crc32
 
 from msgspec import Struct
@@ -16,11 +17,12 @@ from tulle.engine import Database, gate, query
 from tulle.model.intent import PortProtocol, RouteSet
 from tulle.model.keys import ObjectKey, ServiceKey, covers
 
+_Value = TypeVar("_Value")
 NOBODY = ""
 """The namespace of a client that could be anybody."""
 MESH = "mesh"
 """Istio's name for every sidecar, where a route names its gateways."""
-SLICES = 64
+_SLICES = 64
 """What is looked up by name among everything lies in so many slices, so that one more name changes one of them."""
 
 
@@ -41,7 +43,7 @@ class ServiceTable(Struct, frozen=True):
     """Wildcard hosts, longest first."""
     places: Mapping[str, tuple[ServiceKey, ...]]
     """By the namespace they are of, sorted."""
-    is_plain: bool = True
+    is_plain: bool
     """No two namespaces offer one host."""
 
 
@@ -74,7 +76,15 @@ class HostTable(Struct, frozen=True):
 
 def slice_of(name: str) -> int:
     """Where a name lies, the same in every process."""
-    return crc32(name.encode()) % SLICES
+    return crc32(name.encode()) % _SLICES
+
+
+def sliced(entries: Iterable[tuple[str, _Value]]) -> tuple[Mapping[str, _Value], ...]:
+    """What is found by name, in slices."""
+    found: tuple[dict[str, _Value], ...] = tuple({} for _ in range(_SLICES))
+    for name, value in entries:
+        found[slice_of(name)][name] = value
+    return found
 
 
 def is_visible(exported_to: Iterable[str], namespace: str) -> bool:
@@ -156,10 +166,7 @@ def _seen_by_slice(db: Database, cluster: str, namespace: str) -> tuple[Mapping[
     table = service_table(db, cluster, namespace)
     if namespace != NOBODY and table is service_table(db, cluster, NOBODY):
         return _seen_by_slice(db, cluster, NOBODY)
-    found: tuple[dict[str, ServiceKey], ...] = tuple({} for _ in range(SLICES))
-    for host, key in table.hosts.items():
-        found[slice_of(host)][host] = key
-    return found
+    return sliced(table.hosts.items())
 
 
 @gate

@@ -45,6 +45,7 @@ class Query(Generic[P, R]):
         Cost: one lookup when nothing below was dirtied. Errors: CycleError, and whatever the query raises.
         """
         graph = db.graph
+        # As `bound`, without a call more for every hit.
         memo = graph.memo(self, args if len(args) == self._arity and not kwargs else self.bound(*args, **kwargs))
         if graph.asked is not None:
             graph.asked[memo] = None  # before it runs: an answer may depend on a question that failed

@@ -79,7 +79,7 @@ class Pushing:
         self.bugs: dict[str, Problem] = {}
         """Failures of tulle that last, by where."""
         self.has_left = False
-        """Streams ended since this was last put back: there may be something to forget."""
+        """Streams ended since the last rest: there may be something to forget."""
         self._db = db
         self._vault = vault
         self._credentials = credentials
@@ -140,7 +140,7 @@ class Pushing:
         """Let go of what was kept for the next client in the state of the last one; call it when nothing happens."""
         self._comparisons.forget()
         forget_fragments()
-        self.has_left = True
+        self.has_left = False
 
     def _tell(self, clients: Iterable[Client], version: int) -> tuple[Client, ...]:
         fresh = []
