@@ -15,6 +15,7 @@ from tulle.compile.keyed import TABLE, http_port, http_ports_asked, mesh_ranges,
 from tulle.compile.routes import hosts_on, is_held_by_address, is_routed, placer
 from tulle.compile.scope import MESH, mesh_routes
 from tulle.compile.sending import stream_targets
+from tulle.compile.tunnels import is_tunnelled
 from tulle.compile.views import OutboundView
 from tulle.dialects.inputs import settings
 from tulle.dialects.kubernetes import endpoints, service
@@ -139,10 +140,13 @@ def is_relayed(db: Database, view: OutboundView, key: ServiceKey, port: int) -> 
     found = service(db, key)
     if found is None or found.is_external or found.resolution is not Resolution.STATIC:
         return False
+    return _is_left_alone(db, view, key) and not is_routed(db, view, port, key.host)
+
+
+def _is_left_alone(db: Database, view: OutboundView, key: ServiceKey) -> bool:
+    """Whether no destination says how connections are to be treated."""
     policy = treatment(db, destinations_for(db, view, key)).policy
-    if policy.policies or policy.ports or (policy.tls and policy.tls.mode is not TlsMode.ISTIO_MUTUAL):
-        return False
-    return not is_routed(db, view, port, key.host)
+    return not (policy.policies or policy.ports or (policy.tls and policy.tls.mode is not TlsMode.ISTIO_MUTUAL))
 
 
 def own_addresses(db: Database, found: Service, port: int) -> tuple[str, ...]:
@@ -188,7 +192,17 @@ def _stream_chains(db: Database, view: OutboundView, found: Service, port: Servi
             if _takes_everything(chain):
                 return tuple(_first_of_each(chains))
     own = WeightedTarget(outbound(port.number, found.key.host, ""), 1)
-    return tuple(_first_of_each([*chains, TcpChain((own,), name, origin=found.origin)]))
+    tunnel = f"{found.key.host}:{port.number}" if _is_tunnelled(db, view, found, port) else ""
+    return tuple(_first_of_each([*chains, TcpChain((own,), name, origin=found.origin, tunnels_to=tunnel)]))
+
+
+def _is_tunnelled(db: Database, view: OutboundView, found: Service, port: ServicePort) -> bool:
+    """Whether a client of depth l4 sends its connections as streams: limits of connections would not count them."""
+    if not view.relays or port.protocol is not PortProtocol.TCP:
+        return False
+    if found.is_external or found.resolution is not Resolution.STATIC or not _is_left_alone(db, view, found.key):
+        return False
+    return is_tunnelled(db, found.key, port.number)
 
 
 def server_names(hosts: tuple[str, ...]) -> tuple[str, ...]:

@@ -209,6 +209,8 @@ class TcpChain(Struct, frozen=True, tag=True):
     """Its clusters are of a port of HTTP, which this client relays."""
     is_on_demand: bool = False
     """The cluster of the connection's destination is asked for when it is needed; there are no targets."""
+    tunnels_to: str = ""
+    """`host:port` for which streams of one connection are opened; empty: each has a connection of its own."""
 
 
 class Listener(Struct, frozen=True):
@@ -256,6 +258,11 @@ class InboundPort(Struct, frozen=True):
     def relays(self) -> bool:
         """HTTP from sidecars passes as bytes."""
         return self.depth not in (None, Depth.FULL) and self.raised_by is None
+
+    @property
+    def ends_tunnels(self) -> bool:
+        """Connections may come as streams of one. What is or may be HTTP could not be parsed in them."""
+        return self.protocol is PortProtocol.TCP and self.mode is not MtlsMode.DISABLE
 
 
 class Inbound(Struct, frozen=True):

@@ -249,6 +249,32 @@ async def streams(job: Job, ended: asyncio.Event) -> Answer:
     return {"counts": dict(Counter(answer["outcome"] for answer in found)), "all": found}
 
 
+async def pour(job: Job, ended: asyncio.Event) -> Answer:
+    """`n` lines of 1,000 bytes, then nothing more is said; what comes back is read to its end."""
+    reader, writer = await connect(job)
+    said = b"x" * 999 + b"\n"
+    got, outcome = 0, "ok"
+
+    async def say() -> None:
+        for _ in range(job["n"]):
+            writer.write(said)
+            await writer.drain()
+        writer.write_eof()
+
+    saying = asyncio.create_task(say())
+    try:
+        async with asyncio.timeout(job.get("timeout", 60)):
+            while found := await reader.read(1 << 16):
+                got += found.count(b"\n")
+            await saying
+        writer.close()
+    except EXPECTED as error:
+        outcome = outcome_of(error)
+    finally:
+        saying.cancel()
+    return {"outcome": outcome, "lines": got}
+
+
 async def talk(job: Job, ended: asyncio.Event) -> Answer:
     """One long connection: a line every `every` seconds, each must come back; until the asker closes."""
     reader, writer = await connect(job)
@@ -336,6 +362,7 @@ JOBS: dict[str, Callable[[Job, asyncio.Event], Awaitable[Answer]]] = {
     "load": load,
     "stream": stream,
     "streams": streams,
+    "pour": pour,
     "talk": talk,
     "websocket": websocket,
     "h2c": h2c,

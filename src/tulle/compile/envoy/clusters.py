@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from tulle.compile.envoy import observing, tls
+from tulle.compile.envoy import observing, tls, tunnels
 from tulle.compile.envoy.values import ADS
 from tulle.model.objects import MeshSettings
 from tulle.model.plan import BLACK_HOLE, PASSTHROUGH, Cluster, Discovery, MeshTls, ServiceName, Upstream
@@ -64,6 +64,8 @@ def cluster(plan: Cluster, settings: MeshSettings) -> "api.Cluster":
         fields.pop("load_balancing_policy", None)
     if plan.upstream is not Upstream.TCP:
         fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _protocol(plan, http, settings)}
+    elif plan.mesh_tls is not MeshTls.NEVER and plan.discovery is Discovery.EDS:
+        fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _as_streams()}
     return api.Cluster(**fields)
 
 
@@ -217,6 +219,14 @@ def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "a
             options.explicit_http_config.http_protocol_options.CopyFrom(api.Http1ProtocolOptions())
         case _:
             options.use_downstream_protocol_config.CopyFrom(_downstream())
+    return to_any(options)
+
+
+@cache
+def _as_streams() -> "api.Any":
+    """For those clients who send connections as streams of one; who relays each in its own never looks here."""
+    options = api.HttpProtocolOptions()
+    options.explicit_http_config.http2_protocol_options.CopyFrom(tunnels.http2())
     return to_any(options)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from tulle.compile.envoy import clusters, observing, tls
+from tulle.compile.envoy import clusters, observing, tls, tunnels
 from tulle.compile.envoy.filters import enforced, inbound_filters, inbound_network, network
 from tulle.compile.envoy.listeners import HELLO_TIMEOUT, SNIFFED_HTTP, SNIFFING_TIMEOUT, address, tcp_proxy
 from tulle.compile.envoy.values import ADS
@@ -118,6 +118,8 @@ def _chains(port: InboundPort, settings: MeshSettings) -> Iterator["api.FilterCh
             yield from _declared_http(port, settings, mtls, strict=strict)
         else:
             yield _tcp_chain(port, settings, _TLS, () if strict else mesh_alpn, mtls)
+        if port.ends_tunnels:
+            yield _tunnel_chain(port, settings, mtls)
         if strict:
             return
     yield _tcp_chain(port, settings, _TLS, (), None)  # the workload's own TLS
@@ -216,6 +218,16 @@ def _tcp_chain(
         name=name,
         filter_chain_match=_match(port, transport, alpn),
         filters=[*inbound_network(port.policies), proxy],
+        transport_socket=socket,
+    )
+
+
+def _tunnel_chain(port: InboundPort, settings: MeshSettings, socket: "api.TransportSocket") -> "api.FilterChain":
+    """Connections that come as streams of one, which must be allowed to be there as each of them must be."""
+    return api.FilterChain(
+        name=_chain_name(port, observing.TUNNEL, is_mesh=True),
+        filter_chain_match=_match(port, _TLS, (tls.TUNNEL_ALPN,)),
+        filters=[*inbound_network(port.policies), tunnels.ending(_tcp_cluster(port), port.service, settings)],
         transport_socket=socket,
     )
 

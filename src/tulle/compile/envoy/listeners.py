@@ -19,6 +19,8 @@ SNIFFING_TIMEOUT = timedelta(milliseconds=200)
 """How long a connection whose client says nothing waits before it counts as TCP (server-first protocols)."""
 HELLO_TIMEOUT = timedelta(seconds=10)
 """The same where every client must speak first: a busy machine's TLS hello may be late, and nothing else would do."""
+_TUNNEL_ATTEMPTS = 2
+"""An endpoint that takes no streams may be heard of before the listener says so: then it is another's turn."""
 _HTTP_ALPN = ("h2", "http/1.1")
 
 
@@ -111,6 +113,7 @@ def tcp_proxy(
     *,
     is_mesh: bool = False,
     has_peer: bool = False,
+    tunnels_to: str = "",
 ) -> "api.Filter":
     """Relay bytes by weight, with connection metrics and log.
 
@@ -128,6 +131,9 @@ def tcp_proxy(
     if is_mesh or has_peer:
         fields["upstream_connect_mode"] = "ON_DOWNSTREAM_TLS_HANDSHAKE"
         fields["max_early_data_bytes"] = api.UInt32Value(value=1 << 16)
+    if tunnels_to:
+        fields["tunneling_config"] = api.TcpProxy.TunnelingConfig(hostname=tunnels_to)
+        fields["max_connect_attempts"] = api.UInt32Value(value=_TUNNEL_ATTEMPTS)
     if len(targets) == 1:
         fields["cluster"] = targets[0].cluster
     else:
@@ -150,8 +156,16 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
     if isinstance(item, TcpChain) and item.is_on_demand:
         return api.FilterChain(filter_chain_match=match, filters=on_demand.asking_proxy(settings))
     if isinstance(item, TcpChain):
-        proxy = tcp_proxy(item.targets, item.service, observing.SOURCE, settings, has_peer=socket is not None)
-        filters = [*inbound_network(item.policies), *_as_bytes(plan), proxy]
+        proxy = tcp_proxy(
+            item.targets,
+            item.service,
+            observing.SOURCE,
+            settings,
+            has_peer=socket is not None,
+            tunnels_to=item.tunnels_to,
+        )
+        offer = [_offering(tls.TUNNEL_ALPN)] if item.tunnels_to else _as_bytes(plan)
+        filters = [*inbound_network(item.policies), *offer, proxy]
         return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
     hcm = _parsing(plan, item, settings)
     return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
@@ -160,17 +174,15 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
 def _as_bytes(plan: Listener) -> list["api.Filter"]:
     """Where one cluster carries HTTP and bytes, what is not parsed must not offer HTTP to the server's sidecar."""
     if any(isinstance(item, TcpChain) and item.carries_http for item in plan.chains):
-        return [_offering_bytes()]
+        return [_offering(tls.MESH_TCP_ALPN[0])]
     declared = [item for item in plan.chains if isinstance(item, HttpChain) and not item.is_on_demand]
     if plan.is_gateway or not any(item.table != str(plan.port) for item in declared):
         return []
-    return [_offering_bytes()]
+    return [_offering(tls.MESH_TCP_ALPN[0])]
 
 
-def _offering_bytes() -> "api.Filter":
-    offer = api.FilterStateValue(
-        object_key="envoy.network.application_protocols", format_string=text_format(tls.MESH_TCP_ALPN[0])
-    )
+def _offering(protocol: str) -> "api.Filter":
+    offer = api.FilterStateValue(object_key="envoy.network.application_protocols", format_string=text_format(protocol))
     config = api.NetworkSetFilterState(on_new_connection=[offer])
     return network("envoy.filters.network.set_filter_state", config)
 

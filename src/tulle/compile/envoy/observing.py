@@ -32,6 +32,9 @@ SERVICE = "service"
 ENDPOINT = "peer"
 """Key of an endpoint's: `workload;…;cluster` (`series`)."""
 
+TUNNEL = "tunnel"
+"""How names of chains end whose connections carry streams."""
+_TCP_END = "TcpConnectionEnd"
 _PEER = "tulle.peer"
 _LONGEST_PEER = 512
 """Bytes of what a peer tells of itself: it becomes a part of the names of metrics, of which there are thousands."""
@@ -66,6 +69,13 @@ def tcp(
 ) -> list["api.AccessLog"]:
     """Connection metrics and the log of one TCP chain; needs the log flushed on connect (listeners.tcp_proxy)."""
     return [*_tcp_metrics(reporter, service, is_mesh), _tcp_log(reporter, settings)]
+
+
+def streams(service: ServiceName | None, settings: MeshSettings) -> list["api.AccessLog"]:
+    """The same of connections that come as streams over mTLS; needs the log flushed when one is through (tunnels.ending)."""
+    opened, closed = "DownstreamTunnelSuccessfullyEstablished", "DownstreamEnd"
+    metrics = _tcp_metrics(DESTINATION, service, is_mesh=True, opened=opened, closed=closed)
+    return [*metrics, _tcp_log(DESTINATION, settings, closed)]
 
 
 @cache
@@ -109,10 +119,14 @@ def denials() -> "api.LocalReplyConfig":
 
 @cache
 def refused_connections() -> list["api.AccessLog"]:
-    """Connections refused before any chain: plaintext to a STRICT port, certificates of somebody else."""
+    """Connections refused before any chain: plaintext to a STRICT port, certificates of somebody else.
+
+    And those whose chain tells of streams, where a policy refused the whole connection before it had any.
+    """
     refused = (
         "response.code_details == 'filter_chain_not_found' || connection.transport_failure_reason.contains('CERTIFICATE')"
         " || connection.transport_failure_reason.contains('PEER')"
+        f" || (xds.filter_chain_name.endsWith('-{TUNNEL}') && connection.termination_details != '')"
     )
     return [_log(_TCP_LOG, "listener", when(refused))]
 
@@ -151,9 +165,16 @@ def _is_grpc(*, is_so: bool) -> "api.AccessLogFilter":
     return api.AccessLogFilter(header_filter=api.HeaderFilter(header=header))
 
 
-def _tcp_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> list["api.AccessLog"]:
+def _tcp_metrics(
+    reporter: str,
+    service: ServiceName | None,
+    is_mesh: bool,
+    *,
+    opened: str = "TcpUpstreamConnected",
+    closed: str = _TCP_END,
+) -> list["api.AccessLog"]:
     tag = _tag(reporter, "tcp", ("", "%RESPONSE_FLAGS%", ""), service, is_mesh=is_mesh)
-    closed = api.StatsAccessLog(
+    at_end = api.StatsAccessLog(
         stats_scope=_scope(),
         counters=[
             _counter("istio_tcp_sent_bytes_total", tag, "%BYTES_SENT%"),
@@ -161,10 +182,10 @@ def _tcp_metrics(reporter: str, service: ServiceName | None, is_mesh: bool) -> l
             _counter("istio_tcp_connections_closed_total", tag, None),
         ],
     )
-    opened = api.StatsAccessLog(
+    at_start = api.StatsAccessLog(
         stats_scope=_scope(), counters=[_counter("istio_tcp_connections_opened_total", tag, None)]
     )
-    return [_at("TcpConnectionEnd", closed), _at("TcpUpstreamConnected", opened)]
+    return [_at(closed, at_end), _at(opened, at_start)]
 
 
 def _at(moment: str, config: "api.StatsAccessLog") -> "api.AccessLog":
@@ -262,8 +283,8 @@ _HTTP_LOG: Mapping[str, str] = {
 }
 
 
-def _tcp_log(reporter: str, settings: MeshSettings) -> "api.AccessLog":
-    ended = _log_types("TcpConnectionEnd")
+def _tcp_log(reporter: str, settings: MeshSettings, closed: str = _TCP_END) -> "api.AccessLog":
+    ended = _log_types(closed)
     return _log(_TCP_LOG, reporter, ended if _logs_all(settings) else _both(ended, _failed_connections()))
 
 

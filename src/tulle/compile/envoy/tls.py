@@ -17,6 +17,8 @@ MESH_HTTP_ALPN = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 """Offered by sidecars whose connection carries HTTP that was parsed (Istio)."""
 MESH_TCP_ALPN = ("istio", "istio-peer-exchange")
 """Offered by sidecars that relay bytes (Istio)."""
+TUNNEL_ALPN = "tulle-tunnel"
+"""Offered by sidecars that send connections as streams of one (docs/decisions/0015)."""
 
 _TLS_13 = api.TlsParameters(tls_minimum_protocol_version="TLSv1_3", tls_maximum_protocol_version="TLSv1_3")
 _ACCEPT_UNTRUSTED = api.CertificateValidationContext.ACCEPT_UNTRUSTED
