@@ -30,6 +30,7 @@ from bench.ways import (
     RELAY,
     TRAFFIC,
     TULLE,
+    TUNNEL,
     WAYS,
     WITH,
     Machinery,
@@ -46,7 +47,7 @@ WARM_SECONDS = 0.4
 RATES = (2000, 0)
 _NEW_RATES = (300, 0)
 """A handshake per request costs more."""
-ORDER = ("direct", RELAY, BYTES, HALF, PLAIN, *WITH, *TULLE)
+ORDER = ("direct", RELAY, BYTES, TUNNEL, HALF, PLAIN, *WITH, *TULLE)
 Window = dict[str, Any]
 
 
@@ -168,6 +169,7 @@ HEAD = (
 _NAMES = {
     RELAY: "TCP relays",
     BYTES: "plain Envoys, bytes",
+    TUNNEL: "plain Envoys, tunnel",
     HALF: "plain Envoys, A parses",
     PLAIN: "plain Envoys",
     "direct": "no proxy",
@@ -186,7 +188,7 @@ def cells(row: Row) -> tuple[str, ...]:
     ratio = row.get("ratio")
     middle, around = (f"{ratio[1]:.2f}", f"{ratio[0]:.2f} to {ratio[2]:.2f}") if ratio else ("-", "")
     memories = " ".join(f"{one:.0f}" for one in row["privateMiB"]) or "-"
-    parses = {RELAY: "-", BYTES: "-", HALF: "A", "direct": "-", PLAIN: "A+B"}.get(
+    parses = {RELAY: "-", BYTES: "-", TUNNEL: "-", HALF: "A", "direct": "-", PLAIN: "A+B"}.get(
         way, "A+B" if way in WITH else row["parsedBy"] or "nobody"
     )
     figures = (f"{row['rps']:,.0f}", f"{row['p50']:,.0f}", f"{row['p99']:,.0f}", str(row["errors"]), memories)

@@ -13,8 +13,15 @@ from bench.ways import FLOORS
 
 Results = Mapping[str, Sequence[Row]]
 PRIVATE_MIB, CONFIGURATION_BYTES, FIRST_CALL_MS = 25.0, 100_000, 50.0
-DATA_PATH = {"once": 0.80, "full": 1.10, "l4": 0.45}
-PACED = 2000
+DATA_PATH = (
+    ("once", "http1", 2000, 0.80),
+    ("full", "http1", 2000, 1.10),
+    ("l4", "http1", 2000, 0.45),
+    ("l4", "http1", 0, 0.45),
+    ("l4", "tcp", 2000, 0.45),
+    ("l4", "tcp", 0, 0.45),
+)
+"""Depth, traffic, requests a second (0: as many as possible), the most of the plain pair's CPU."""
 
 
 class Verdict(NamedTuple):
@@ -143,13 +150,13 @@ def _sidecar(results: Results) -> Iterator[Verdict]:
 
 
 def _data_path(results: Results) -> Iterator[Verdict]:
-    for depth, limit in DATA_PATH.items():
-        row = _one(results, data_path.NAME, traffic="http1", rate=PACED, way=depth)
-        what = f"data path `{depth}` at {PACED:,} requests/s : plain Envoys"
+    for depth, traffic, rate, limit in DATA_PATH:
+        row = _one(results, data_path.NAME, traffic=traffic, rate=rate, way=depth)
+        what = f"data path `{depth}`, {data_path.title(traffic, rate)} : plain Envoys"
         if row is None or "ratio" not in row:
             yield Verdict(what, f"at most {limit:.2f}", "", None)
         else:
-            floor = _one(results, data_path.NAME, traffic="http1", rate=PACED, way=FLOORS.get(depth))
+            floor = _one(results, data_path.NAME, traffic=traffic, rate=rate, way=FLOORS.get((depth, traffic)))
             beside = f" (plain Envoys that do no more: {floor['ratio'][1]:.2f})" if floor else ""
             yield Verdict(what, f"at most {limit:.2f}", f"{row['ratio'][1]:.2f}{beside}", row["ratio"][1] <= limit)
 

@@ -38,14 +38,20 @@ TULLE = {
     "once-on-demand": {DEPTH_ANNOTATION: "once", DISCOVERY_ANNOTATION: "on-demand"},
 }
 """Ways through two sidecars of ours: a namespace each, with these annotations."""
-DIRECT, RELAY, PLAIN, BYTES, HALF = "direct", "relay", "plain", "bytes", "half"
-FLOORS = {"once": HALF, "l4": BYTES}
-"""What two plain Envoys do that do no more than a depth must: only A parses; nobody does."""
-WAYS = (DIRECT, RELAY, PLAIN, BYTES, HALF, *TULLE)
+DIRECT, RELAY, PLAIN, BYTES, HALF, TUNNEL = "direct", "relay", "plain", "bytes", "half", "tunnel"
+FLOORS = {("once", "http1"): HALF, ("l4", "http1"): BYTES, ("l4", "tcp"): TUNNEL}
+"""What two plain Envoys do that do no more than a depth must: only A parses; nobody does; nor in a tunnel."""
+WAYS = (DIRECT, RELAY, PLAIN, BYTES, TUNNEL, HALF, *TULLE)
 WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
 """The plain pair with more and more of tulle's configuration (`pieces`)."""
 BODY_BYTES = 1024
 _PLAIN_NAMESPACE = "plain"
+_FILES = {
+    BYTES: ("client-tcp", "server-tcp"),
+    HALF: ("client", "server-tcp"),
+    TUNNEL: ("client-tunnel", "server-tunnel"),
+}
+"""Of `plain_pair`: A's and B's."""
 
 
 class Traffic(NamedTuple):
@@ -172,7 +178,7 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
             found.append(_relay(made, caller, echo, traffic))
         elif name == PLAIN:
             found.append(_plain(made, caller, echo, traffic))
-        elif name in (BYTES, HALF, *WITH):
+        elif name in (BYTES, HALF, TUNNEL, *WITH):
             found.append(_plain(made, caller, echo, traffic, name))
         else:
             found.append(_tulle(made, name, traffic))
@@ -198,14 +204,15 @@ def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
 
 
 def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str = PLAIN) -> Way:
-    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, HALF, *WITH].index(name))
+    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, HALF, TUNNEL, *WITH].index(name))
+    a_file, b_file = _FILES.get(name, ("client", "server"))
     certs = made.place / "certs"
     if not certs.exists():
         plain_pair.certificates(certs)
     admins = [made.place / f"{side}-{name}-{traffic.name}.sock" for side in "ab"]
     upstream = traffic.protocol if name == HALF else "http2_protocol_options"
     server = plain_pair.configuration(
-        "server-tcp" if name in (BYTES, HALF) else "server",
+        b_file,
         made.place / f"b-{name}-{traffic.name}.yaml",
         admin=admins[1],
         certs=certs,
@@ -214,7 +221,7 @@ def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str 
         protocol=traffic.protocol,
     )
     client = plain_pair.configuration(
-        "client-tcp" if name == BYTES else "client",
+        a_file,
         made.place / f"a-{name}-{traffic.name}.yaml",
         admin=admins[0],
         certs=certs,

@@ -48,7 +48,7 @@ def _certificate(
 
 
 def configuration(side: str, target: Path, **words: str | int | Path) -> Path:
-    """`client`, `server` or, of who relays bytes, `client-tcp`, `server-tcp`: the file with its words filled in."""
+    """`client`, `server` or, of who relays bytes, `-tcp`, in a tunnel `-tunnel`: the file with its words filled in."""
     text = (HERE / f"{side}.yaml").read_text()
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))

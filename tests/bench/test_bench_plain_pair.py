@@ -12,7 +12,7 @@ PLACES = {"port": 18000, "peer": "127.0.0.1", "peer_port": 18001, "backend": 180
 
 
 @pytest.mark.envoy
-@pytest.mark.parametrize("side", ["client", "server", "client-tcp", "server-tcp"])
+@pytest.mark.parametrize("side", ["client", "server", "client-tcp", "server-tcp", "client-tunnel", "server-tunnel"])
 @pytest.mark.parametrize("protocol", sorted({one.protocol for one in ways.TRAFFIC.values()}))
 def test_envoy_takes_both_sides(tmp_path: Path, side: str, protocol: str) -> None:
     certs = plain_pair.certificates(tmp_path / "certs")
