@@ -65,7 +65,7 @@ def cluster(plan: Cluster, settings: MeshSettings) -> "api.Cluster":
     if plan.upstream is not Upstream.TCP:
         fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _protocol(plan, http, settings)}
     elif plan.mesh_tls is not MeshTls.NEVER and plan.discovery is Discovery.EDS:
-        fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _as_streams()}
+        fields["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _as_streams(settings.max_connection_age_seconds)}
     return api.Cluster(**fields)
 
 
@@ -223,9 +223,15 @@ def _protocol(plan: Cluster, http: dict[str, Any], settings: MeshSettings) -> "a
 
 
 @cache
-def _as_streams() -> "api.Any":
-    """For those clients who send connections as streams of one; who relays each in its own never looks here."""
-    options = api.HttpProtocolOptions()
+def _as_streams(age_seconds: float) -> "api.Any":
+    """For those clients who send connections as streams of one; who relays each in its own never looks here.
+
+    What is opened later than that proves anew who it is from. What is open stays.
+    """
+    age = timedelta(seconds=age_seconds)
+    options = api.HttpProtocolOptions(
+        common_http_protocol_options=api.CoreHttpProtocolOptions(max_connection_duration=age)
+    )
     options.explicit_http_config.http2_protocol_options.CopyFrom(tunnels.http2())
     return to_any(options)
 
