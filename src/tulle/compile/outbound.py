@@ -138,14 +138,14 @@ def is_relayed(db: Database, view: OutboundView, key: ServiceKey, port: int) -> 
     Rules of routes do, and so may anything a destination says of requests: then the port is parsed as ever.
     """
     found = service(db, key)
-    if found is None or found.is_external or found.resolution is not Resolution.STATIC:
+    return found is not None and _is_left_alone(db, view, found) and not is_routed(db, view, port, key.host)
+
+
+def _is_left_alone(db: Database, view: OutboundView, found: Service) -> bool:
+    """Whether connections go to the mesh's own endpoints, and no destination says how they are to be treated."""
+    if found.is_external or found.resolution is not Resolution.STATIC:
         return False
-    return _is_left_alone(db, view, key) and not is_routed(db, view, port, key.host)
-
-
-def _is_left_alone(db: Database, view: OutboundView, key: ServiceKey) -> bool:
-    """Whether no destination says how connections are to be treated."""
-    policy = treatment(db, destinations_for(db, view, key)).policy
+    policy = treatment(db, destinations_for(db, view, found.key)).policy
     return not (policy.policies or policy.ports or (policy.tls and policy.tls.mode is not TlsMode.ISTIO_MUTUAL))
 
 
@@ -198,11 +198,12 @@ def _stream_chains(db: Database, view: OutboundView, found: Service, port: Servi
 
 def _is_tunnelled(db: Database, view: OutboundView, found: Service, port: ServicePort) -> bool:
     """Whether a client of depth l4 sends its connections as streams: limits of connections would not count them."""
-    if not view.relays or port.protocol is not PortProtocol.TCP:
-        return False
-    if found.is_external or found.resolution is not Resolution.STATIC or not _is_left_alone(db, view, found.key):
-        return False
-    return is_tunnelled(db, found.key, port.number)
+    return (
+        view.relays
+        and port.protocol is PortProtocol.TCP
+        and _is_left_alone(db, view, found)
+        and is_tunnelled(db, found.key, port.number)
+    )
 
 
 def server_names(hosts: tuple[str, ...]) -> tuple[str, ...]:
