@@ -127,11 +127,13 @@ fn grpc_message(size: usize) -> Vec<u8> {
 pub fn request(host: &str, is_grpc: bool) -> Vec<u8> {
     let mut block = if is_grpc { vec![POST, HTTP] } else { vec![GET, HTTP, ROOT] };
     block.extend(indexed(AUTHORITY, host));
+    if is_grpc {
+        block.extend(indexed(PATH, "/tulle.bench.Echo/Call"));
+    }
     block.extend(indexed(USER_AGENT, "loadgen"));
     if !is_grpc {
         return frame(HEADERS, END_HEADERS | END_STREAM, 0, &block);
     }
-    block.extend(indexed(PATH, "/tulle.bench.Echo/Call"));
     block.extend(indexed(CONTENT_TYPE, "application/grpc"));
     block.extend(literal("te", "trailers"));
     let mut bytes = frame(HEADERS, END_HEADERS, 0, &block);
