@@ -158,7 +158,8 @@ A client, two proxies with mTLS between them, a backend that answers 1 KiB; {dat
 are microseconds of CPU time per request of the client's and the server's sidecar. *: plain pair* is the middle of the ratios to two
 Envoys with nothing but the router (`bench/plain_pair/`), each taken within one cycle of short windows; *parses*: whose metrics counted
 the request as HTTP. *plain Envoys, bytes* are two that relay, with mTLS and nothing else, *tunnel* two that relay in streams of one connection
-(docs/decisions/0015), *A parses* one that routes and one that relays: the floors of `l4` and `once`. Load enters tulle's pairs through the capture of the pod, that of all others without one.
+(docs/decisions/0015), *A parses* one that routes and one that relays: the floors of `l4` and `once`. Load enters tulle's pairs
+through the capture of the pod, that of all others without one.
 """
     for name, found in data_path.groups(rows):
         text += f"\n### {name}\n\n{_table(data_path.HEAD, map(data_path.cells, found))}{_where(found[0])}"

@@ -46,6 +46,8 @@ WITH = {f"{PLAIN}+{step}": step for step in pieces.STEPS}
 """The plain pair with more and more of tulle's configuration (`pieces`)."""
 BODY_BYTES = 1024
 _PLAIN_NAMESPACE = "plain"
+_PAIRS = (PLAIN, BYTES, HALF, TUNNEL, *WITH)
+"""Of two Envoys without tulle."""
 _FILES = {
     BYTES: ("client-tcp", "server-tcp"),
     HALF: ("client", "server-tcp"),
@@ -176,9 +178,7 @@ def ways(made: Machinery, names: Sequence[str], traffic: Traffic) -> list[Way]:
             found.append(Way(name, caller, f"{echo.address}:{traffic.port}", host, ()))
         elif name == RELAY:
             found.append(_relay(made, caller, echo, traffic))
-        elif name == PLAIN:
-            found.append(_plain(made, caller, echo, traffic))
-        elif name in (BYTES, HALF, TUNNEL, *WITH):
+        elif name in _PAIRS:
             found.append(_plain(made, caller, echo, traffic, name))
         else:
             found.append(_tulle(made, name, traffic))
@@ -203,8 +203,8 @@ def _relay(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic) -> Way:
     return Way(RELAY, caller, f"127.0.0.1:{near}", "echo", (a, b))
 
 
-def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str = PLAIN) -> Way:
-    near, far = _ports(traffic, 17000 + 100 * [PLAIN, BYTES, HALF, TUNNEL, *WITH].index(name))
+def _plain(made: Machinery, caller: Pod, echo: Pod, traffic: Traffic, name: str) -> Way:
+    near, far = _ports(traffic, 17000 + 100 * _PAIRS.index(name))
     a_file, b_file = _FILES.get(name, ("client", "server"))
     certs = made.place / "certs"
     if not certs.exists():

@@ -125,11 +125,10 @@ fn grpc_message(size: usize) -> Vec<u8> {
 
 /// A whole request, for any stream: `at_stream` puts the number in.
 pub fn request(host: &str, is_grpc: bool) -> Vec<u8> {
-    let mut block = if is_grpc { vec![POST, HTTP] } else { vec![GET, HTTP, ROOT] };
+    // names with a colon first (RFC 9113, 8.3)
+    let mut block = if is_grpc { vec![POST, HTTP] } else { vec![GET, HTTP] };
+    block.extend(if is_grpc { indexed(PATH, "/tulle.bench.Echo/Call") } else { vec![ROOT] });
     block.extend(indexed(AUTHORITY, host));
-    if is_grpc {
-        block.extend(indexed(PATH, "/tulle.bench.Echo/Call"));
-    }
     block.extend(indexed(USER_AGENT, "loadgen"));
     if !is_grpc {
         return frame(HEADERS, END_HEADERS | END_STREAM, 0, &block);

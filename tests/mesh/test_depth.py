@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from certificates import signed_leaf
 from local_mesh import LocalMesh
 from shapes import account, client, echo, ingress, manifest, namespace, port, service, web
-from test_security import roots
+from test_security import insider
 
 pytestmark = pytest.mark.mesh
 
@@ -138,8 +137,7 @@ def test_a_policy_that_needs_http_comes_and_goes_under_load(mesh: LocalMesh) -> 
 
 def come_as_bytes(mesh: LocalMesh, **job: Any) -> dict[str, Any]:
     """Arguments to call `web` with a certificate of the mesh, as one whose bytes are to be relayed."""
-    pem = signed_leaf(*roots(mesh), f"spiffe://cluster.local/ns/{NS}/sa/default")
-    inside = f"/control/{mesh.installed.file_for_user(mesh.control / 'insider.pem', pem).name}"
+    inside = insider(mesh, f"spiffe://cluster.local/ns/{NS}/sa/default")
     return {
         "host": mesh.address("web", NS),
         "port": 8000,

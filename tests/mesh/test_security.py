@@ -109,6 +109,12 @@ def roots(mesh: LocalMesh) -> tuple[bytes, bytes]:
     return Path(f"{found}.crt").read_bytes(), Path(f"{found}.key").read_bytes()
 
 
+def insider(mesh: LocalMesh, identity: str) -> str:
+    """A leaf of the mesh's own authority and its key, in one file where clients see it."""
+    pem = signed_leaf(*roots(mesh), identity)
+    return f"/control/{mesh.installed.file_for_user(mesh.control / 'insider.pem', pem).name}"
+
+
 def come_with(mesh: LocalMesh, name: str, pem: bytes) -> dict[str, Any]:
     """A request straight to the inbound port of `safe` from outside the mesh, over TLS with that client certificate."""
     path = mesh.installed.file_for_user(mesh.control / f"{name}.pem", pem)

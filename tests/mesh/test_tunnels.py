@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from certificates import signed_leaf
 from local_mesh import LocalMesh
 from shapes import account, client, echo, manifest, namespace, port, service
-from test_security import roots
+from test_security import insider
 
 pytestmark = pytest.mark.mesh
 
@@ -218,10 +217,9 @@ def test_limits_of_connections_count_connections(mesh: LocalMesh) -> None:
     assert reader.ask("streams", host="db", port=9000, n=4, seconds=0.1)["counts"] == {"ok": 4}
 
 
-def test_nobody_parses_nothing_by_offering_streams(mesh: LocalMesh) -> None:
+def test_who_offers_streams_gets_around_nothing(mesh: LocalMesh) -> None:
     """Who offers streams at a port that may be HTTP, or has no certificate of the mesh, gets nowhere."""
-    pem = signed_leaf(*roots(mesh), f"spiffe://cluster.local/ns/{NS}/sa/default")
-    inside = f"/control/{mesh.installed.file_for_user(mesh.control / 'insider.pem', pem).name}"
+    inside = insider(mesh, f"spiffe://cluster.local/ns/{NS}/sa/default")
     job = {"host": mesh.address("db", NS), "tls": True, "sni": HOST, "alpn": ["tulle-tunnel"], "timeout": 3}
     stranger = mesh.client("passer-by")
     own = {"certificate": inside, "key": inside}

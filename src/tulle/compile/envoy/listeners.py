@@ -164,27 +164,28 @@ def _chain(plan: Listener, item: HttpChain | TcpChain, settings: MeshSettings) -
             has_peer=socket is not None,
             tunnels_to=item.tunnels_to,
         )
-        offer = [_offering(tls.TUNNEL_ALPN)] if item.tunnels_to else _as_bytes(plan)
-        filters = [*inbound_network(item.policies), *offer, proxy]
+        filters = [*inbound_network(item.policies), *_offering(plan, item), proxy]
         return api.FilterChain(filter_chain_match=match, filters=filters, transport_socket=socket)
     hcm = _parsing(plan, item, settings)
     return api.FilterChain(name=item.table, filter_chain_match=match, filters=[hcm], transport_socket=socket)
 
 
-def _as_bytes(plan: Listener) -> list["api.Filter"]:
-    """Where one cluster carries HTTP and bytes, what is not parsed must not offer HTTP to the server's sidecar."""
-    if any(isinstance(item, TcpChain) and item.carries_http for item in plan.chains):
-        return [_offering(tls.MESH_TCP_ALPN[0])]
-    declared = [item for item in plan.chains if isinstance(item, HttpChain) and not item.is_on_demand]
-    if plan.is_gateway or not any(item.table != str(plan.port) for item in declared):
+def _offering(plan: Listener, item: TcpChain) -> list["api.Filter"]:
+    """What is offered to the server's sidecar instead of what the cluster says."""
+    if not item.tunnels_to and not _carries_both(plan):
         return []
-    return [_offering(tls.MESH_TCP_ALPN[0])]
-
-
-def _offering(protocol: str) -> "api.Filter":
+    protocol = tls.TUNNEL_ALPN if item.tunnels_to else tls.MESH_TCP_ALPN[0]
     offer = api.FilterStateValue(object_key="envoy.network.application_protocols", format_string=text_format(protocol))
     config = api.NetworkSetFilterState(on_new_connection=[offer])
-    return network("envoy.filters.network.set_filter_state", config)
+    return [network("envoy.filters.network.set_filter_state", config)]
+
+
+def _carries_both(plan: Listener) -> bool:
+    """Where one cluster carries HTTP and bytes, what is not parsed must not offer HTTP to the server's sidecar."""
+    if any(isinstance(item, TcpChain) and item.carries_http for item in plan.chains):
+        return True
+    declared = [item for item in plan.chains if isinstance(item, HttpChain) and not item.is_on_demand]
+    return not plan.is_gateway and any(item.table != str(plan.port) for item in declared)
 
 
 def _clients_speak_first(plan: Listener) -> bool:
